@@ -1,0 +1,4396 @@
+/* mproc.h - v0.1.0 - Python's multiprocessing for C on Linux, kill-safe - MIT licence
+
+   One file. In ONE C file write
+
+       #define MPROC_IMPLEMENTATION
+       #include "mproc.h"
+
+   before any other #include; everywhere else just #include "mproc.h".
+   Build with `cc prog.c` (add -pthread where your libc wants it).
+
+   What it promises: SIGKILL any process at any instruction, and nobody else hangs, reads torn data, or
+   loses more than what was in the dead one's hands; whoever waits is told.
+
+   The smallest program:
+
+       #define MPROC_IMPLEMENTATION
+       #include "mproc.h"
+       #include <stdio.h>
+
+       static int square(const void *arg, void *result) {
+           int n = *(const int *)arg;
+           *(int *)result = n * n;
+           return 0;
+       }
+
+       int main(void) {
+           int in[4] = {1, 2, 3, 4}, out[4];
+           mproc_pool *pool = mproc_pool_new(0);
+           int error = mproc_pool_map(pool, square, in, 4, sizeof in[0], out, sizeof out[0]);
+           if (error == 0) printf("%d %d %d %d\n", out[0], out[1], out[2], out[3]);
+           mproc_pool_free(pool);
+           return error ? 1 : 0;
+       }
+
+   Contents: configuration, errors, processes, fork helpers, locks, values and arrays, queue, pool, files;
+   then, under MPROC_IMPLEMENTATION, the same again from the bottom up: platform, arena, this process, ports,
+   locks, values, processes, queue, pool, files.
+
+   It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
+   names in the file system (a file update's temporary file excepted); share memory with programs that were
+   not forked from yours; send objects by value deeper than the bytes you give; print, unless asked.
+
+   Reading guide: errors are negative errno values; timeouts are seconds as a double on the monotonic clock,
+   negative for ever, 0 for one try. Unless a comment says otherwise a function may be called from any thread
+   of any process of the family (all processes forked, by whatever means, from the one that first used the
+   library), and not from a signal handler. */
+
+/* Feature macros must come before the first system header; in the one file that holds the implementation. */
+#if defined(MPROC_IMPLEMENTATION) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE 1
+#endif
+
+#ifndef MPROC_H
+#define MPROC_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+/* ---- Configuration: define before the #include -------------------------------------------------------- */
+
+#define MPROC_VERSION_MAJOR 0
+#define MPROC_VERSION_MINOR 1
+#define MPROC_VERSION_PATCH 0
+
+/* MPROC_STATIC: everything static, for a program that is one file. Each such file is a family of its own. */
+#ifndef MPROC_DEF
+#ifdef MPROC_STATIC
+#define MPROC_DEF static __attribute__((unused))
+#elif defined(__cplusplus)
+#define MPROC_DEF extern "C"
+#else
+#define MPROC_DEF extern
+#endif
+#endif
+
+/* MPROC_ARENA_SIZE: bytes of address space for all shared memory of a family. Only touched pages cost
+   memory. What the system refuses is halved until it fits. */
+#ifndef MPROC_ARENA_SIZE
+#if UINTPTR_MAX > 0xffffffffu
+#define MPROC_ARENA_SIZE ((size_t)64 << 30)
+#else
+#define MPROC_ARENA_SIZE ((size_t)512 << 20)
+#endif
+#endif
+
+/* MPROC_EXIT_GRACE: seconds between SIGTERM and SIGKILL for the daemons left when a process exits. */
+#ifndef MPROC_EXIT_GRACE
+#define MPROC_EXIT_GRACE 2.0
+#endif
+
+/* ---- Errors -------------------------------------------------------------------------------------------- */
+
+/* All are negative errno values, so errors of the system pass through the same return value unchanged. */
+#define MPROC_ETIMEDOUT  (-ETIMEDOUT)       /* not in time, a single try included */
+#define MPROC_ECLOSED    (-EPIPE)           /* the object is closed, or the other end is gone */
+#define MPROC_EOWNERDEAD (-EOWNERDEAD)      /* acquired; its last holder died, the data may be half written */
+#define MPROC_EBROKEN    (-ENOTRECOVERABLE) /* barrier or pool: it cannot serve any more */
+#define MPROC_ECRASHED   (-ECONNRESET)      /* the worker that ran this task died */
+#define MPROC_EFAILED    (-EREMOTEIO)       /* the task returned non-zero; its code tells what */
+#define MPROC_ECANCELED  (-ECANCELED)       /* cancelled, or its pool was terminated */
+#define MPROC_EMSGSIZE   (-EMSGSIZE)        /* the message is larger than the buffer */
+#define MPROC_EBUSY      (-EBUSY)           /* somebody still uses it */
+#define MPROC_EINVAL     (-EINVAL)          /* not such an object, or an argument that makes no sense */
+#define MPROC_EPERM      (-EPERM)           /* not yours to do: released by a non-holder, say */
+#define MPROC_ENOMEM     (-ENOMEM)          /* shared memory, or memory, is used up */
+#define MPROC_EAGAIN     (-EAGAIN)          /* no more processes now, or the answer is not there yet */
+#define MPROC_ECHILD     (-ECHILD)          /* not a child of the caller, or its status was taken by others */
+
+#define MPROC_FOREVER     (-1.0)            /* a timeout that never ends */
+#define MPROC_NO_EXITCODE (-2147483647 - 1) /* INT_MIN: not ended yet, or nobody can know */
+
+/* A text for an error of this library or of the system. Any thread, any process, signal handlers too. */
+MPROC_DEF const char *mproc_strerror(int error);
+
+/* ---- Processes ----------------------------------------------------------------------------------------- */
+
+/* A value the caller owns: fill in what you need, zero the rest (designated initialisers do), start it.
+
+       static int work(void *arg) { return puts(arg) < 0; }
+       mproc_process p = {.target = work, .arg = "hello"};
+       if (mproc_process_start(&p) == 0) mproc_process_join(&p, MPROC_FOREVER);
+
+   The struct may leave scope after start. To give the child state of its own, embed it as the first member
+   of your struct and set run. The child sees the parent's memory as it was at start, copy on write. */
+typedef struct mproc_process mproc_process;
+struct mproc_process {
+    int (*target)(void *arg);        /* runs in the child; what it returns is the exit code (low 8 bits) */
+    void *arg;                       /* passed to target */
+    int (*run)(mproc_process *self); /* instead of target */
+    const char *name;                /* NULL: start sets "Process-N" */
+    bool daemon;                     /* ended when the process that started it ends, however that ends */
+    pid_t pid;                       /* set by start */
+    int exitcode;                    /* 0..255, or minus the signal; MPROC_NO_EXITCODE until join or
+                                        is_alive saw the end, and for good where somebody else took the status */
+    uint64_t mproc__id;              /* private: names the library's own record of the child */
+    pid_t mproc__parent;             /* private: the only process that may join it */
+    char mproc__name[32];            /* private: room for the default name */
+};
+
+/* Forks and runs p's function in the child. stdio is flushed first, so nothing is printed twice; the child
+   ends by joining its own non-daemon children, ending its daemons, flushing its stdio and _exit: it runs no
+   atexit handler of its parent. What a daemon (or a pool's task) starts goes down with it.
+   0; -EINVAL no function; -EALREADY started before; -EAGAIN, -ENOMEM, -EMFILE from the system, with nothing
+   left behind. Kill: a caller killed inside has either started the child or not. */
+MPROC_DEF int mproc_process_start(mproc_process *p);
+
+/* Waits until p has ended, collects its status and sets p->exitcode. Again and again if you like.
+   0; MPROC_ETIMEDOUT; -ECHILD not started by this process, or ended and its status went to somebody else
+   (SIGCHLD ignored, a foreign waitpid); -EINVAL never started; MPROC_ECLOSED. Threads may join the same one.
+ */
+MPROC_DEF int mproc_process_join(mproc_process *p, double timeout);
+
+/* Has it been started by this process and not ended? Collects the status if it has ended. A stopped process
+   is alive. False for what is not this process's child. */
+MPROC_DEF bool mproc_process_is_alive(mproc_process *p);
+
+/* Send SIGTERM, SIGKILL. 0; -ESRCH when it has been joined (no signal reaches a recycled pid); -ECHILD,
+   -EINVAL, MPROC_ECLOSED as for join. */
+MPROC_DEF int mproc_process_terminate(mproc_process *p);
+MPROC_DEF int mproc_process_kill(mproc_process *p);
+
+/* Gives back what the library keeps for an ended p; every other call on p then says MPROC_ECLOSED.
+   0, also when closed before or never started; -EBUSY while it runs. */
+MPROC_DEF int mproc_process_close(mproc_process *p);
+
+/* A descriptor for poll(2): readable once p has ended, valid until close. The library's: do not close it. */
+MPROC_DEF int mproc_process_fd(mproc_process *p);
+
+/* Waits until one of the n has ended; its index, lowest first. It is not joined by that. Errors as join. */
+MPROC_DEF int mproc_process_wait_any(mproc_process *const *ps, size_t n, double timeout);
+
+/* The process that calls: the main program ("MainProcess"), a started one, a pool's worker. Never NULL. */
+MPROC_DEF const mproc_process *mproc_current_process(void);
+
+/* The process that started this one; 0 in the main program. Is it still there? (false in the main program) */
+MPROC_DEF pid_t mproc_parent_pid(void);
+MPROC_DEF bool mproc_parent_is_alive(void);
+
+/* Collects what has ended, writes up to capacity pids of the children (of mproc_process_start) still
+   running in this process, and returns how many there are. */
+MPROC_DEF size_t mproc_active_children(pid_t *pids, size_t capacity);
+
+/* Processors this process may use: affinity and the cgroup's cpu quota (rounded up) honoured. At least 1. */
+MPROC_DEF int mproc_cpu_count(void);
+
+/* ---- Fork helpers -------------------------------------------------------------------------------------- */
+
+/* fork(2) with stdio flushed first; returns twice, -errno on failure. The child is the caller's own
+   business: not joined or ended at exit, not among the active children. Leave it with mproc_exit. */
+MPROC_DEF pid_t mproc_fork(void);
+
+/* A child that never becomes a zombie and is nobody's to wait for (double fork). Returns 0 in it, its pid
+   in the caller, -errno on failure. */
+MPROC_DEF pid_t mproc_fork_detached(void);
+
+/* Waits for a child of mproc_fork; *exitcode (may be NULL) is 0..255, or minus the signal.
+   0; MPROC_ETIMEDOUT; -ECHILD for every other pid, 0 and negative ones too. */
+MPROC_DEF int mproc_wait(pid_t pid, int *exitcode, double timeout);
+
+/* Collects the children of mproc_fork that have ended, without waiting; how many. */
+MPROC_DEF int mproc_reap(void);
+
+/* Ends this process as a started one ends: joins its children, ends its daemons, flushes stdio, _exit.
+   In the main program it is exit(3). */
+MPROC_DEF void mproc_exit(int exitcode) __attribute__((noreturn));
+
+/* ---- Locks --------------------------------------------------------------------------------------------- */
+
+/* A mutex in shared memory, owned by a thread. If its holder dies, or ends without releasing, the next
+   acquire succeeds with MPROC_EOWNERDEAD: you hold it, and what it guards may be half written. */
+typedef struct mproc_lock mproc_lock;
+MPROC_DEF mproc_lock *mproc_lock_new(void); /* NULL and errno on failure, as every _new here */
+
+/* 0; MPROC_EOWNERDEAD acquired, see above; MPROC_ETIMEDOUT; -EDEADLK waiting for ever for what the caller
+   holds itself; -EINVAL not a lock, or a NaN timeout. Kill: the lock passes on. */
+MPROC_DEF int mproc_lock_acquire(mproc_lock *lock, double timeout);
+
+/* 0; -EPERM when the calling thread does not hold it. */
+MPROC_DEF int mproc_lock_release(mproc_lock *lock);
+
+/* While the caller holds it: did the holder before it die holding it? */
+MPROC_DEF bool mproc_lock_owner_died(mproc_lock *lock);
+
+/* 0 (NULL too); -EBUSY while a living process holds it or waits; -EINVAL what is not, or no longer, one. */
+MPROC_DEF int mproc_lock_free(mproc_lock *lock);
+
+/* MPROC_WITH(lock) { ... } holds the lock for the block and releases it however the block is left: the end,
+   break, return or goto. What is not a lock skips the block and sets errno. */
+typedef struct mproc__guard {
+    mproc_lock *lock; /* NULL: not acquired */
+    int rounds;       /* of the loop that MPROC_WITH is: 1, then 0 */
+} mproc__guard;
+MPROC_DEF mproc__guard mproc__guard_enter(mproc_lock *lock);
+MPROC_DEF void mproc__guard_leave(mproc__guard *guard);
+#define MPROC__JOIN2(a, b) a##b
+#define MPROC__JOIN(a, b)  MPROC__JOIN2(a, b)
+#define MPROC_WITH(lock)   MPROC__WITH(lock, MPROC__JOIN(mproc__guard_, __LINE__))
+#define MPROC__WITH(lock, guard)                                                                     \
+    for (mproc__guard guard __attribute__((cleanup(mproc__guard_leave))) = mproc__guard_enter(lock); \
+         guard.rounds; guard.rounds = 0)
+
+/* ---- Shared values and arrays -------------------------------------------------------------------------- */
+
+/* Plain typed pointers into shared memory, the same address in every process of the family; what stands
+   before them (a lock, the length) is hidden.
+
+       int *hits = mproc_value_new(int, 0);
+       double *a = mproc_array_new(double, 1000);            // zeroed
+       double *b = mproc_array_from(double, source, n);
+       MPROC_WITH(mproc_lock_of(hits)) *hits += 1;
+
+   NULL and errno when memory is used up, n is 0, or n * sizeof(type) overflows. Kill: a block not yet
+   handed to anybody is lost with the process that was making it, until the family ends. */
+#ifdef __cplusplus
+#define mproc_value_new(type, ...) (mproc__value_new_cxx<type>(__VA_ARGS__))
+#else
+#define mproc_value_new(type, ...) ((type *)mproc__array_new(sizeof(type), 1, (const type[1]){__VA_ARGS__}))
+#endif
+#define mproc_array_new(type, n)          ((type *)mproc__array_new(sizeof(type), (n), NULL))
+#define mproc_array_from(type, source, n) ((type *)mproc__array_from(sizeof(type), (n), (source)))
+
+MPROC_DEF size_t
+mproc_array_len(const void *array); /* items; 1 for a value, bytes for mproc_shm_new, 0 for others */
+MPROC_DEF mproc_lock *mproc_lock_of(const void *shared); /* its lock; NULL for what is not shared here */
+
+/* Zeroed shared memory for a struct of your own; it may hold pointers to other objects of the family. */
+MPROC_DEF void *mproc_shm_new(size_t bytes);
+
+/* Frees a value, an array, mproc_shm_new's memory or a message taken from a queue.
+   0 (NULL too); -EBUSY while a living process holds its lock; -EINVAL what is not, or no longer, such. */
+MPROC_DEF int mproc_free(void *shared);
+
+MPROC_DEF void *mproc__array_new(size_t size, size_t n, const void *init);    /* behind the macros */
+MPROC_DEF void *mproc__array_from(size_t size, size_t n, const void *source); /* behind the macros */
+#ifdef __cplusplus
+template <typename T> static inline T *mproc__value_new_cxx(T init) {
+    return static_cast<T *>(mproc__array_new(sizeof(T), 1, &init));
+}
+#endif
+
+/* ---- Queue --------------------------------------------------------------------------------------------- */
+
+/* First in, first out, any number of producers and consumers, messages of any size (0 too). What put
+   returned 0 for is delivered even if its process ends at once. Not a thread or a feeder behind it: put is
+   synchronous and blocks while the queue is full, so drain it before you join the producer. */
+typedef struct mproc_queue mproc_queue;
+
+/* maxsize 0: as many messages as the pipe holds (hundreds at least). Otherwise maxsize messages of any size
+   fit, or this fails (-ENOSPC: the system's pipes are too small; -EMFILE ...). NULL and errno. */
+MPROC_DEF mproc_queue *mproc_queue_new(size_t maxsize);
+
+/* 0; MPROC_ETIMEDOUT full; MPROC_ECLOSED; -ENOMEM. A failed put put nothing.
+   Kill: this message is in the queue, whole, or not at all. */
+MPROC_DEF int mproc_queue_put(mproc_queue *queue, const void *data, size_t size, double timeout);
+
+/* The size of the message; MPROC_ETIMEDOUT empty; MPROC_ECLOSED closed and empty; MPROC_EMSGSIZE longer than
+   capacity: it stays first in the queue. Kill: the message it was taking is lost, no other. */
+MPROC_DEF ssize_t mproc_queue_get(mproc_queue *queue, void *buffer, size_t capacity, double timeout);
+
+/* As get, but the message itself, in shared memory: mproc_free it. NULL and errno (positive) on failure. */
+MPROC_DEF void *mproc_queue_take(mproc_queue *queue, size_t *size, double timeout);
+
+/* Messages in the queue at the instant of the call. */
+MPROC_DEF size_t mproc_queue_qsize(mproc_queue *queue);
+MPROC_DEF bool mproc_queue_empty(mproc_queue *queue);
+MPROC_DEF bool mproc_queue_full(mproc_queue *queue);
+
+/* n messages of one size in few system calls; how many were put (fewer than n only when the timeout ended
+   or the queue was closed), or an error when none was. Other producers' messages may stand between them. */
+MPROC_DEF ssize_t mproc_queue_put_many(mproc_queue *queue, const void *items, size_t n, size_t size,
+                                       double timeout);
+
+/* Waits for one message, then takes what is there, n at most, each into size bytes of items (a shorter one
+   is padded with zeros); how many. A longer one stays: MPROC_EMSGSIZE if it is the first. */
+MPROC_DEF ssize_t mproc_queue_get_many(mproc_queue *queue, void *items, size_t n, size_t size,
+                                       double timeout);
+
+/* No more puts: they say MPROC_ECLOSED, blocked ones too; gets drain what is there, then say so as well. 0 */
+MPROC_DEF int mproc_queue_close(mproc_queue *queue);
+
+/* For JoinableQueue's habit: one task_done for each message got; join waits until every message put has
+   been got and marked. -EINVAL for a task_done too many. A consumer that dies between the two leaves its
+   message unmarked; whoever notices may call task_done for it. */
+MPROC_DEF int mproc_queue_task_done(mproc_queue *queue);
+MPROC_DEF int mproc_queue_join(mproc_queue *queue, double timeout);
+
+/* For poll(2) in this process: readable while a message waits. Do not read or close it. */
+MPROC_DEF int mproc_queue_fd(mproc_queue *queue);
+
+/* Frees it with the messages in it. 0 (NULL too); -EBUSY while a living process waits in it; -EINVAL. */
+MPROC_DEF int mproc_queue_free(mproc_queue *queue);
+
+/* ---- Pool ---------------------------------------------------------------------------------------------- */
+
+/* Workers forked once, fed with tasks. A worker that dies costs the task it ran and is replaced; the
+   workers never outlive the program. Functions the tasks name must exist when the pool is made. */
+typedef struct mproc_pool mproc_pool;
+typedef struct mproc_future mproc_future;
+
+/* Runs in a worker: arg and result stand in shared memory. 0 for success, anything else fails the task. */
+typedef int (*mproc_task)(const void *arg, void *result);
+
+typedef struct mproc_pool_options {
+    int workers;                   /* 0: mproc_cpu_count() */
+    int (*initializer)(void *arg); /* runs first in each worker; non-zero: the worker is no use */
+    void *initarg;                 /* passed to initializer */
+    unsigned max_tasks_per_worker; /* then it is replaced; 0: no limit */
+    double task_timeout;           /* seconds; past it the task's worker is killed, the task gets
+                                      MPROC_ETIMEDOUT; 0: none */
+    size_t backlog;                /* tasks accepted ahead of the workers; 0: 4096 */
+    const char *name;              /* NULL: "Pool-N" */
+    const char *progress;          /* label of a progress bar that map draws on stderr; NULL: silent */
+} mproc_pool_options;
+
+typedef struct mproc_pool_counts {
+    size_t done;      /* tasks (items of a map) that returned 0 */
+    size_t failed;    /* that returned something else */
+    size_t crashed;   /* whose worker died */
+    size_t timed_out; /* that ran past task_timeout */
+    size_t pending;   /* accepted, not yet taken by a worker */
+    size_t running;   /* in a worker now */
+    size_t workers;   /* alive now */
+    size_t respawned; /* workers replaced since the pool was made */
+} mproc_pool_counts;
+
+/* A supervisor process and its workers, all forked when this returns. NULL and errno: EINVAL a negative
+   number, EAGAIN no more processes; nothing is left behind. */
+MPROC_DEF mproc_pool *mproc_pool_new(int workers); /* 0: mproc_cpu_count() */
+MPROC_DEF mproc_pool *mproc_pool_new_with(const mproc_pool_options *options);
+
+/* Runs one task and waits for it. 0; MPROC_EFAILED, MPROC_ECRASHED; MPROC_ECLOSED after close;
+   MPROC_ECANCELED terminated; MPROC_EBROKEN the supervisor is gone or no worker can start. */
+MPROC_DEF int mproc_pool_apply(mproc_pool *pool, mproc_task task, const void *arg, size_t arg_size,
+                               void *result, size_t result_size);
+
+/* Hands in one task; waits only while the backlog is full. Free the future. NULL and errno (positive). */
+MPROC_DEF mproc_future *mproc_pool_apply_async(mproc_pool *pool, mproc_task task, const void *arg,
+                                               size_t arg_size, size_t result_size);
+
+/* Fire and forget; failures show in the counts only. 0; MPROC_ETIMEDOUT the backlog stayed full; as apply. */
+MPROC_DEF int mproc_pool_submit(mproc_pool *pool, mproc_task task, const void *arg, size_t arg_size,
+                                double timeout);
+
+/* Runs task on each of n items of in (as qsort takes them), results to out; waits. Arrays that lie in
+   shared memory are used where they are, others are copied. 0, or the error of the first item that failed:
+   the others still ran. out may be NULL when out_size is 0. */
+MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, size_t n, size_t in_size,
+                             void *out, size_t out_size);
+
+/* 0 done, whatever came of it; MPROC_ETIMEDOUT; MPROC_EBROKEN. A future may be used by any process. */
+MPROC_DEF int mproc_future_wait(mproc_future *future, double timeout);
+MPROC_DEF bool mproc_future_ready(mproc_future *future);
+MPROC_DEF bool mproc_future_successful(mproc_future *future); /* done, and with 0 */
+
+/* Waits, copies the result (result_size as asked for; NULL: not wanted) and returns 0 or the task's error. */
+MPROC_DEF int mproc_future_get(mproc_future *future, void *result, double timeout);
+
+/* What the task returned; after MPROC_ECRASHED the exit code of its worker, or minus the signal. */
+MPROC_DEF int mproc_future_code(mproc_future *future);
+
+/* A task that waits never runs; a running one's worker is killed and replaced. 0: it is cancelled, and get
+   says MPROC_ECANCELED; -EALREADY it was done before. */
+MPROC_DEF int mproc_future_cancel(mproc_future *future);
+
+/* 0 (NULL too). A task still waiting or running goes on, its result is dropped. -EBUSY while others wait. */
+MPROC_DEF int mproc_future_free(mproc_future *future);
+
+/* close: no more tasks, what is accepted still runs. join: waits until it has and the workers are gone;
+   -EBUSY before close or terminate. terminate: kills the workers now; what has not finished gets
+   MPROC_ECANCELED. free: terminates first if need be. Each 0, also when done before. */
+MPROC_DEF int mproc_pool_close(mproc_pool *pool);
+MPROC_DEF int mproc_pool_join(mproc_pool *pool, double timeout);
+MPROC_DEF int mproc_pool_terminate(mproc_pool *pool);
+MPROC_DEF int mproc_pool_free(mproc_pool *pool);
+
+MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out); /* a snapshot; 0 */
+
+/* Draws progress: on a terminal one line redrawn at most 20 times a second, otherwise a line each ten
+   percent. Call it as often as you like, the last time with done == total. For one label at a time. */
+MPROC_DEF void mproc_progress(FILE *out, const char *label, size_t done, size_t total);
+
+/* ---- Files --------------------------------------------------------------------------------------------- */
+
+/* One file written by many processes, each under flock(2). */
+typedef struct mproc_file mproc_file;
+
+/* Opens, and creates if need be (0666 less umask), a regular file. NULL and errno. A handle inherited over
+   fork works in the child as a lock of the child's own; the handle is of this process, not of the family. */
+MPROC_DEF mproc_file *mproc_file_open(const char *path);
+
+/* 0; MPROC_ETIMEDOUT; -EDEADLK this handle holds it already (shared to exclusive too: unlock first).
+   Advisory, as flock is: for programs that lock. Kill: the kernel frees it at once. */
+MPROC_DEF int mproc_file_lock(mproc_file *file, double timeout);
+MPROC_DEF int mproc_file_lock_shared(mproc_file *file, double timeout);
+MPROC_DEF int mproc_file_unlock(mproc_file *file); /* 0; -EPERM not locked by this process */
+
+/* Appends size bytes, locking by itself unless the handle holds the lock: whole or not at all, whoever else
+   appends, also on a full disk. -ENOSPC, -EFBIG ... with the file as it was; -EPERM under a shared lock. */
+MPROC_DEF int mproc_file_append(mproc_file *file, const void *data, size_t size);
+
+/* Reads the file into malloc'ed memory, lets edit change it (realloc allowed), and replaces the file. Other
+   processes see the old content or the new, also after SIGKILL or a power cut. Non-zero from edit leaves the
+   file as it was and is returned. */
+MPROC_DEF int mproc_file_update(mproc_file *file, int (*edit)(char **data, size_t *size, void *ctx),
+                                void *ctx);
+
+MPROC_DEF int mproc_file_close(mproc_file *file); /* 0 (NULL too); frees the handle and its lock */
+
+#endif /* MPROC_H */
+
+/* ======================================================================================================== */
+#if defined(MPROC_IMPLEMENTATION) && !defined(MPROC_IMPLEMENTED)
+#define MPROC_IMPLEMENTED
+
+/* ---- Platform ------------------------------------------------------------------------------------------ */
+
+/* What differs between libcs, kernels and compilers is settled here: feature macros, atomics, the futex,
+   the monotonic clock, descriptors. Above this part nobody mentions a libc or a processor by name. System
+   calls that libc declares under _GNU_SOURCE alone go through syscall(2), so that a file which included
+   system headers before this one still compiles. */
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#if !defined(MAP_ANONYMOUS) || !defined(LOCK_EX)
+#error \
+    "mproc.h: a system header came first in a strict -std mode: define MPROC_IMPLEMENTATION and include mproc.h before every other header, or compile with -D_GNU_SOURCE"
+#endif
+
+/* Constants of the kernel's interface that older or stricter headers lack. */
+#define MPROC__P_PIDFD      3
+#define MPROC__F_SETSIG     10
+#define MPROC__F_SETPIPE_SZ 1031
+#define MPROC__F_GETPIPE_SZ 1032
+#ifndef MADV_REMOVE
+#define MADV_REMOVE 9
+#endif
+#if defined(SYS_pidfd_open)
+#define MPROC__SYS_PIDFD_OPEN        SYS_pidfd_open
+#define MPROC__SYS_PIDFD_SEND_SIGNAL SYS_pidfd_send_signal
+#elif !defined(__alpha__)
+#define MPROC__SYS_PIDFD_OPEN        434
+#define MPROC__SYS_PIDFD_SEND_SIGNAL 424
+#endif
+
+#define MPROC__FN     static __attribute__((unused))
+#define MPROC__MS     ((int64_t)1000000)
+#define MPROC__SECOND ((int64_t)1000000000)
+#define MPROC__NEVER  INT64_MAX
+#define MPROC__SLICE  (100 * MPROC__MS) /* the longest sleep that does not look again: see DESIGN of waits */
+#define MPROC__LINE   64                /* bytes of a cache line, for words that different processes write */
+
+/* Every wait in this file follows one rule. The truth is kept by the kernel (a pipe's content, a robust
+   mutex, a pidfd) or can be derived again from shared memory; a wake-up is only a hint. So each sleep lasts
+   MPROC__SLICE at most and then looks again: a wake-up that died with a killed process costs a moment. */
+
+#define MPROC__LOAD(p)     __atomic_load_n((p), __ATOMIC_SEQ_CST)
+#define MPROC__STORE(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
+#define MPROC__ADD(p, v)   __atomic_add_fetch((p), (v), __ATOMIC_SEQ_CST)
+#define MPROC__SUB(p, v)   __atomic_sub_fetch((p), (v), __ATOMIC_SEQ_CST)
+#define MPROC__SWAP(p, v)  __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+#define MPROC__CAS(p, old, v) \
+    __atomic_compare_exchange_n((p), (old), (v), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
+
+MPROC__FN bool mproc__cas32(uint32_t *word, uint32_t old, uint32_t desired) {
+    return MPROC__CAS(word, &old, desired);
+}
+MPROC__FN bool mproc__cas64(uint64_t *word, uint64_t old, uint64_t desired) {
+    return MPROC__CAS(word, &old, desired);
+}
+
+/* Constructors report through errno; this turns a negative errno value into that. */
+MPROC__FN void *mproc__fail(int error) {
+    errno = -error;
+    return NULL;
+}
+
+MPROC__FN int64_t mproc__now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * MPROC__SECOND + t.tv_nsec;
+}
+
+/* The moment a timeout ends; 0 (long past) for a single try, which saves reading the clock. */
+MPROC__FN bool mproc__deadline(double timeout, int64_t *deadline) {
+    if (timeout != timeout) return false; /* NaN */
+    if (timeout < 0 || timeout > 4e9) *deadline = MPROC__NEVER;
+    else if (timeout == 0) *deadline = 0;
+    else *deadline = mproc__now() + (int64_t)(timeout * 1e9) + 1;
+    return true;
+}
+
+MPROC__FN int64_t mproc__left(int64_t deadline) {
+    if (deadline == MPROC__NEVER || deadline == 0) return deadline;
+    int64_t now = mproc__now();
+    return deadline > now ? deadline - now : 0;
+}
+
+MPROC__FN int64_t mproc__least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Internal locks are held for microseconds by whoever runs; a single try must not fail because of that. */
+MPROC__FN int64_t mproc__grace(int64_t deadline) {
+    if (deadline == MPROC__NEVER) return deadline;
+    int64_t soon = mproc__now() + 50 * MPROC__MS;
+    return deadline > soon ? deadline : soon;
+}
+
+MPROC__FN void mproc__sleep(int64_t ns) {
+    struct timespec t;
+    t.tv_sec = (time_t)(ns / MPROC__SECOND);
+    t.tv_nsec = (long)(ns % MPROC__SECOND);
+    nanosleep(&t, NULL);
+}
+
+/* The futex takes the kernel's own timespec, whose width is that of long, except where only the call with
+   64-bit time exists. Sleeps while *word == expected, ns at most; returns for any reason or none. */
+MPROC__FN void mproc__futex_wait(uint32_t *word, uint32_t expected, int64_t ns) {
+#ifdef SYS_futex
+    struct {
+        long sec, nsec;
+    } t;
+    t.sec = (long)(ns / MPROC__SECOND);
+    t.nsec = (long)(ns % MPROC__SECOND);
+    syscall(SYS_futex, word, 0 /* FUTEX_WAIT */, expected, &t, NULL, 0);
+#else
+    struct {
+        int64_t sec, nsec;
+    } t;
+    t.sec = ns / MPROC__SECOND;
+    t.nsec = ns % MPROC__SECOND;
+    syscall(SYS_futex_time64, word, 0, expected, &t, NULL, 0);
+#endif
+}
+
+/* Signal handlers may call this. */
+MPROC__FN void mproc__futex_wake(uint32_t *word, int count) {
+#ifdef SYS_futex
+    syscall(SYS_futex, word, 1 /* FUTEX_WAKE */, count, NULL, NULL, 0);
+#else
+    syscall(SYS_futex_time64, word, 1, count, NULL, NULL, 0);
+#endif
+}
+
+/* Flags: a word that is 1 while somebody may sleep on it. Who wants to sleep raises the flag, looks once
+   more, and sleeps while it is up; who has news lowers it and wakes. A killed sleeper leaves at worst one
+   needless wake-up behind, never a count that stays wrong. */
+MPROC__FN void mproc__flag_wake(uint32_t *flag, int count) {
+    if (MPROC__LOAD(flag) == 0) return;
+    MPROC__STORE(flag, 0);
+    mproc__futex_wake(flag, count);
+}
+MPROC__FN void mproc__flag_sleep(uint32_t *flag, int64_t deadline) {
+    mproc__futex_wait(flag, 1, mproc__least(mproc__left(deadline), MPROC__SLICE));
+}
+
+/* poll(2) for one descriptor, ns at most, rounded up so that no wait ends early. */
+MPROC__FN bool mproc__poll(int fd, short events, int64_t ns) {
+    struct pollfd p;
+    p.fd = fd;
+    p.events = events;
+    p.revents = 0;
+    ns = mproc__least(ns, 1000000 * MPROC__SECOND);
+    return poll(&p, 1, (int)((ns + MPROC__MS - 1) / MPROC__MS)) > 0;
+}
+
+/* Descriptors 0 to 2 belong to stdio even when the program has closed them: never stand there. */
+MPROC__FN int mproc__fd_above_stdio(int fd) {
+    if (fd < 0 || fd > 2) return fd;
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, 3), error = errno;
+    close(fd);
+    errno = error;
+    return high;
+}
+
+MPROC__FN void mproc__close(int *fd) {
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+}
+
+MPROC__FN int mproc__pipe(int fd[2], int flags) {
+    if (syscall(SYS_pipe2, fd, O_CLOEXEC | flags) != 0) return -errno;
+    fd[0] = mproc__fd_above_stdio(fd[0]);
+    int error = fd[0] < 0 ? -errno : 0;
+    fd[1] = mproc__fd_above_stdio(fd[1]);
+    if (error == 0 && fd[1] < 0) error = -errno;
+    if (error == 0) return 0;
+    mproc__close(&fd[0]);
+    mproc__close(&fd[1]);
+    return error;
+}
+
+MPROC__FN int mproc__pidfd_open(pid_t pid) {
+#ifdef MPROC__SYS_PIDFD_OPEN
+    return mproc__fd_above_stdio((int)syscall(MPROC__SYS_PIDFD_OPEN, pid, 0));
+#else
+    (void)pid;
+    errno = ENOSYS;
+    return -1;
+#endif
+}
+
+MPROC__FN int mproc__pidfd_send_signal(int pidfd, int sig) {
+#ifdef MPROC__SYS_PIDFD_SEND_SIGNAL
+    return syscall(MPROC__SYS_PIDFD_SEND_SIGNAL, pidfd, sig, NULL, 0) == 0 ? 0 : -errno;
+#else
+    (void)pidfd, (void)sig;
+    return -ENOSYS;
+#endif
+}
+
+MPROC__FN pid_t mproc__gettid(void) { return (pid_t)syscall(SYS_gettid); }
+
+/* Is this thread of this process still there? A zombie is not. */
+MPROC__FN bool mproc__alive(pid_t pid, pid_t tid) {
+    if (syscall(SYS_tgkill, pid, tid, 0) != 0 && errno == ESRCH) return false;
+    int fd = mproc__pidfd_open(pid);
+    if (fd < 0) return errno != ESRCH;
+    bool ended = mproc__poll(fd, POLLIN, 0);
+    close(fd);
+    return !ended;
+}
+
+MPROC_DEF const char *mproc_strerror(int error) {
+    switch (error) {
+    case 0: return "success";
+    case MPROC_ETIMEDOUT: return "not in time";
+    case MPROC_ECLOSED: return "closed, or the other end is gone";
+    case MPROC_EOWNERDEAD: return "acquired, but its last holder died";
+    case MPROC_EBROKEN: return "broken";
+    case MPROC_ECRASHED: return "the task's worker died";
+    case MPROC_EFAILED: return "the task failed";
+    case MPROC_ECANCELED: return "cancelled";
+    case MPROC_EMSGSIZE: return "the message does not fit the buffer";
+    case MPROC_EBUSY: return "still in use";
+    case MPROC_EINVAL: return "not such an object, or a senseless argument";
+    case MPROC_EPERM: return "not the caller's to do";
+    case MPROC_ENOMEM: return "out of memory";
+    case MPROC_EAGAIN: return "not now";
+    case MPROC_ECHILD: return "no such child, or its status is lost";
+    case -EDEADLK: return "the caller would wait for itself";
+    case -EALREADY: return "already started";
+    case -ESRCH: return "no such process";
+    case -ENOSPC: return "no space left";
+    case -EMFILE: return "too many open files";
+    default: return error < 0 && error > -4096 ? strerror(-error) : "unknown error";
+    }
+}
+
+/* A robust mutex between processes: when its holder dies the kernel hands it to the next one and says so.
+   It is libc's, because the kernel's list of held robust locks is libc's. */
+typedef struct mproc__mutex {
+    pthread_mutex_t libc;
+} mproc__mutex;
+
+MPROC__FN int mproc__mutex_init(mproc__mutex *m) {
+    pthread_mutexattr_t attr;
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
+    int error = pthread_mutex_init(&m->libc, &attr);
+    pthread_mutexattr_destroy(&attr);
+    return -error;
+}
+
+/* One bounded sleep for the mutex: 0, ETIMEDOUT, EOWNERDEAD, EDEADLK. */
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || (__GLIBC__ == 2 && __GLIBC_MINOR__ >= 30)) && \
+    !defined(__SANITIZE_THREAD__)
+#if !defined(__USE_GNU) && !defined(__cplusplus)
+extern int pthread_mutex_clocklock(pthread_mutex_t *, clockid_t, const struct timespec *);
+#endif
+MPROC__FN int mproc__mutex_sleep(mproc__mutex *m, int64_t ns, unsigned *round) {
+    struct timespec t;
+    int64_t end = mproc__now() + ns;
+    t.tv_sec = (time_t)(end / MPROC__SECOND);
+    t.tv_nsec = (long)(end % MPROC__SECOND);
+    (void)round;
+    return pthread_mutex_clocklock(&m->libc, CLOCK_MONOTONIC, &t);
+}
+#else /* no lock with a monotonic timeout: try, at growing distances up to 5 ms */
+MPROC__FN int mproc__mutex_sleep(mproc__mutex *m, int64_t ns, unsigned *round) {
+    if (*round < 7) *round += 1;
+    mproc__sleep(mproc__least(ns, (int64_t)40000 << *round));
+    struct timespec past = {0, 0}; /* no wait, so no clock matters; unlike trylock it tells EDEADLK */
+    return pthread_mutex_timedlock(&m->libc, &past);
+}
+#endif
+
+/* 0, -EOWNERDEAD (held; say mproc__mutex_repaired when the data is right again), -ETIMEDOUT, -EDEADLK. */
+MPROC__FN int mproc__mutex_lock(mproc__mutex *m, int64_t deadline) {
+    int error = pthread_mutex_trylock(&m->libc);
+    for (unsigned round = 0; error == EBUSY || error == ETIMEDOUT;) {
+        int64_t left = mproc__left(deadline);
+        if (left == 0) return -ETIMEDOUT;
+        error = mproc__mutex_sleep(m, mproc__least(left, MPROC__SLICE), &round);
+    }
+    return -error;
+}
+MPROC__FN void mproc__mutex_repaired(mproc__mutex *m) { pthread_mutex_consistent(&m->libc); }
+MPROC__FN int mproc__mutex_unlock(mproc__mutex *m) { return -pthread_mutex_unlock(&m->libc); }
+
+/* ---- Arena --------------------------------------------------------------------------------------------- */
+
+/* One anonymous shared mapping, made on first use and inherited by fork, so an address means the same in
+   every process of the family. Only touched pages cost memory.
+
+   Blocks lie end to end from arena->first to arena->top; each starts with its own size, whose lowest bit
+   says "used". That chain of sizes is the only truth: every change to it is one aligned store, made when
+   what the new size leads to is already in place. Whatever else there is (free lists, sizes of neighbours)
+   is derived from it, and is derived again when the lock's holder died: mproc__arena_repair. So a process
+   killed at any instruction leaves a valid chain, and at most the block it was allocating marked as used. */
+
+#define MPROC__BINS  256   /* four for each power of two */
+#define MPROC__SEATS 2048  /* threads that can be seen waiting at one time */
+#define MPROC__PORTS 65536 /* objects with descriptors at one time */
+#define MPROC__MAGIC 0x6d70726fu
+
+enum { /* what an object is; stands in its mproc__tag */
+       MPROC__LOCK = 1,
+       MPROC__HIDDEN_LOCK, /* inside an array: not to be freed by itself */
+       MPROC__ARRAY,
+       MPROC__MESSAGE,
+       MPROC__QUEUE,
+       MPROC__POOL,
+       MPROC__FUTURE,
+};
+
+/* Names an object, mixed with its address so that a copy of it is none. 0 once it is freed. */
+typedef struct mproc__tag {
+    uint32_t magic;
+    uint32_t kind;
+} mproc__tag;
+
+typedef struct mproc__block mproc__block;
+struct mproc__block {
+    size_t size;        /* of the whole block; lowest bit: used */
+    size_t before;      /* size of the block before it; derived */
+    mproc__block *next; /* in its bin while free; user data while used */
+    mproc__block *prev; /* likewise */
+};
+#define MPROC__HEAD     (2 * sizeof(size_t)) /* bytes of a used block's header: size and before */
+#define MPROC__UNIT     (2 * sizeof(void *) < 16 ? (size_t)16 : 2 * sizeof(void *))
+#define MPROC__SMALLEST ((sizeof(mproc__block) + 15) & ~(size_t)15)
+
+/* A thread's seat: what it waits for, so that _free can say "busy" and not count the dead. */
+typedef struct mproc__seat {
+    uint32_t tid; /* 0: free */
+    uint32_t pid;
+    uintptr_t waiting; /* address of the object it sleeps on, or 0 */
+    uintptr_t getting; /* queue whose pipe it is reading a message from, or 0 */
+} mproc__seat;
+
+typedef struct mproc__arena {
+    size_t size;                    /* of the mapping */
+    char *first, *top;              /* the chain of blocks */
+    char *touched;                  /* memory from here on was never used: it is zero */
+    mproc__mutex lock;              /* guards the blocks */
+    uint32_t map[MPROC__BINS / 32]; /* which bins hold something */
+    mproc__block *bin[MPROC__BINS];
+    uint64_t serial;                  /* of the last port */
+    uint32_t seats_used;              /* seats that were ever taken: the first so many */
+    uint32_t pools;                   /* made so far, for their names */
+    uint32_t port[MPROC__PORTS / 32]; /* which port numbers are taken */
+    mproc__seat seat[MPROC__SEATS];
+} mproc__arena;
+
+static mproc__arena *mproc__shared; /* NULL until first use; then the same in every process of the family */
+
+MPROC__FN bool mproc__in_arena(const void *p) {
+    return mproc__shared != NULL && (uintptr_t)p - (uintptr_t)mproc__shared < mproc__shared->size;
+}
+
+MPROC__FN uint32_t mproc__magic(const mproc__tag *tag) {
+    return MPROC__MAGIC ^ (uint32_t)((uintptr_t)tag >> 3);
+}
+MPROC__FN void mproc__tag_set(mproc__tag *tag, uint32_t kind) {
+    tag->kind = kind;
+    MPROC__STORE(&tag->magic, mproc__magic(tag));
+}
+MPROC__FN bool mproc__tag_is(const void *object, uint32_t kind) {
+    const mproc__tag *tag = (const mproc__tag *)object;
+    return mproc__in_arena(tag) && ((uintptr_t)tag & 7) == 0 && tag->magic == mproc__magic(tag) &&
+           tag->kind == kind;
+}
+
+MPROC__FN size_t mproc__size_of(const mproc__block *b) { return b->size & ~(size_t)1; }
+MPROC__FN bool mproc__used(const mproc__block *b) { return (b->size & 1) != 0; }
+MPROC__FN mproc__block *mproc__block_at(char *p) { return (mproc__block *)(void *)p; }
+MPROC__FN mproc__block *mproc__after(mproc__block *b) {
+    return mproc__block_at((char *)b + mproc__size_of(b));
+}
+MPROC__FN void mproc__set_size(mproc__block *b, size_t size, bool used) {
+    MPROC__STORE(&b->size, size | (used ? 1u : 0u));
+}
+/* What lies behind block b learns b's size; at the end of the chain that is the next block to come. */
+MPROC__FN void mproc__tell_next(mproc__block *b) { mproc__after(b)->before = mproc__size_of(b); }
+
+/* The bin of blocks from this size up: two bits below the leading one choose among four. */
+MPROC__FN unsigned mproc__bin_of(size_t size) {
+    unsigned log = (unsigned)(sizeof(unsigned long long) * 8 - 1) - (unsigned)__builtin_clzll(size);
+    return log * 4 + (unsigned)(size >> (log - 2) & 3);
+}
+
+MPROC__FN void mproc__bin_insert(mproc__arena *a, mproc__block *b) {
+    unsigned bin = mproc__bin_of(mproc__size_of(b));
+    b->prev = NULL;
+    b->next = a->bin[bin];
+    if (b->next != NULL) b->next->prev = b;
+    a->bin[bin] = b;
+    a->map[bin / 32] |= (uint32_t)1 << bin % 32;
+}
+
+MPROC__FN void mproc__bin_remove(mproc__arena *a, mproc__block *b) {
+    unsigned bin = mproc__bin_of(mproc__size_of(b));
+    if (b->next != NULL) b->next->prev = b->prev;
+    if (b->prev != NULL) b->prev->next = b->next;
+    else a->bin[bin] = b->next;
+    if (a->bin[bin] == NULL) a->map[bin / 32] &= ~((uint32_t)1 << bin % 32);
+}
+
+/* The first free block in a bin where all are large enough, NULL when there is none. */
+MPROC__FN mproc__block *mproc__bin_find(mproc__arena *a, size_t size) {
+    unsigned bin = mproc__bin_of(size);
+    if (a->bin[bin] != NULL && mproc__size_of(a->bin[bin]) >= size) return a->bin[bin];
+    for (unsigned word = ++bin / 32; word < MPROC__BINS / 32; word++) {
+        uint32_t bits = a->map[word];
+        if (word == bin / 32) bits &= ~(uint32_t)0 << bin % 32;
+        if (bits != 0) return a->bin[word * 32 + (unsigned)__builtin_ctz(bits)];
+    }
+    return NULL;
+}
+
+/* Rebuilds all that is derived from the chain of sizes, joining free neighbours on the way. */
+MPROC__FN void mproc__arena_repair(mproc__arena *a) {
+    memset(a->map, 0, sizeof a->map);
+    memset(a->bin, 0, sizeof a->bin);
+    mproc__block *b = mproc__block_at(a->first), *last = NULL;
+    for (; (char *)b < a->top; b = mproc__after(b)) {
+        if (last != NULL && !mproc__used(last) && !mproc__used(b)) {
+            mproc__set_size(last, mproc__size_of(last) + mproc__size_of(b), false);
+            b = last;
+        } else {
+            b->before = last != NULL ? mproc__size_of(last) : 0;
+            if (last != NULL && !mproc__used(last)) mproc__bin_insert(a, last);
+            last = b;
+        }
+    }
+    if (last != NULL && !mproc__used(last)) MPROC__STORE(&a->top, (char *)last);
+    if (a->touched < a->top) a->touched = a->top;
+}
+
+MPROC__FN void mproc__arena_lock(mproc__arena *a) {
+    if (mproc__mutex_lock(&a->lock, MPROC__NEVER) != -EOWNERDEAD) return;
+    mproc__arena_repair(a);
+    mproc__mutex_repaired(&a->lock);
+}
+
+/* Takes the front of a free block that was found, leaving the rest free if it is worth a block. */
+MPROC__FN void mproc__block_carve(mproc__arena *a, mproc__block *b, size_t size) {
+    size_t whole = mproc__size_of(b);
+    mproc__bin_remove(a, b);
+    if (whole - size < MPROC__SMALLEST) {
+        mproc__set_size(b, whole, true);
+        return;
+    }
+    mproc__block *rest = mproc__block_at((char *)b + size);
+    rest->size = whole - size;
+    rest->before = size;
+    mproc__set_size(b, size, true); /* from here on the chain leads through rest */
+    mproc__tell_next(rest);
+    mproc__bin_insert(a, rest);
+}
+
+/* A new block at the end of the chain. One header's room is kept beyond the end. */
+MPROC__FN mproc__block *mproc__block_grow(mproc__arena *a, size_t size) {
+    size_t left = a->size - (size_t)(a->top - (char *)a);
+    if (size > left || left - size < MPROC__HEAD) return NULL;
+    mproc__block *b = mproc__block_at(a->top);
+    b->size = size | 1;
+    mproc__tell_next(b);
+    if (a->touched < a->top + size + MPROC__HEAD) a->touched = a->top + size + MPROC__HEAD;
+    MPROC__STORE(&a->top, a->top + size);
+    return b;
+}
+
+/* When nothing else helps: a block that fits may stand behind the first of its bin. */
+MPROC__FN mproc__block *mproc__bin_search(mproc__arena *a, size_t size) {
+    mproc__block *b = a->bin[mproc__bin_of(size)];
+    while (b != NULL && mproc__size_of(b) < size) b = b->next;
+    return b;
+}
+
+/* Zeroes memory of which all before `touched` may have been used. Whole pages of a large block are given
+   back instead, and come back as zeros when they are touched. */
+MPROC__FN void mproc__zero(char *p, size_t size, char *touched) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), dirty = p < touched ? (size_t)(touched - p) : 0;
+    if (dirty > size) dirty = size;
+    if (dirty >= (size_t)1 << 20) {
+        char *from = p + (page - (uintptr_t)p % page) % page;
+        size_t whole = (size_t)(p + dirty - from) / page * page;
+        if (madvise(from, whole, MADV_REMOVE) == 0) {
+            memset(p, 0, (size_t)(from - p));
+            memset(from + whole, 0, (size_t)(p + dirty - (from + whole)));
+            return;
+        }
+    }
+    memset(p, 0, dirty);
+}
+
+/* More than the machine has in all would only bring the out-of-memory killer. */
+MPROC__FN bool mproc__beyond_memory(size_t size) {
+    struct sysinfo info;
+    if (size < (size_t)64 << 20 || sysinfo(&info) != 0) return false;
+    return size / info.mem_unit > info.totalram + info.totalswap;
+}
+
+/* size bytes, 16-byte aligned (zeroed on demand), or NULL. */
+MPROC__FN void *mproc__alloc(size_t size, bool zeroed) {
+    mproc__arena *a = mproc__shared;
+    if (size > a->size || mproc__beyond_memory(size)) return NULL;
+    size = (size + MPROC__HEAD + 15) & ~(size_t)15;
+    if (size < MPROC__SMALLEST) size = MPROC__SMALLEST;
+    mproc__arena_lock(a);
+    char *touched = a->touched;
+    mproc__block *b = mproc__bin_find(a, size);
+    if (b == NULL && (size_t)(a->top - (char *)a) + size + MPROC__HEAD > a->size)
+        b = mproc__bin_search(a, size);
+    if (b != NULL) mproc__block_carve(a, b, size);
+    else b = mproc__block_grow(a, size);
+    mproc__mutex_unlock(&a->lock);
+    if (b == NULL) return NULL;
+    char *p = (char *)b + MPROC__HEAD;
+    if (zeroed) mproc__zero(p, size - MPROC__HEAD, touched);
+    return p;
+}
+
+MPROC__FN void mproc__dealloc(void *p) {
+    mproc__arena *a = mproc__shared;
+    mproc__block *b = mproc__block_at((char *)p - MPROC__HEAD);
+    size_t size = mproc__size_of(b);
+    if (size >= (size_t)16 << 20)
+        mproc__zero((char *)p, size - MPROC__HEAD, (char *)p + size); /* to the system */
+    mproc__arena_lock(a);
+    mproc__set_size(b, size, false);
+    mproc__block *next = mproc__after(b);
+    if ((char *)next < a->top && !mproc__used(next)) {
+        mproc__bin_remove(a, next);
+        mproc__set_size(b, size + mproc__size_of(next), false);
+    }
+    if ((char *)b > a->first && !mproc__used(mproc__block_at((char *)b - b->before))) {
+        mproc__block *before = mproc__block_at((char *)b - b->before);
+        mproc__bin_remove(a, before);
+        mproc__set_size(before, mproc__size_of(before) + mproc__size_of(b), false);
+        b = before;
+    }
+    if ((char *)mproc__after(b) == a->top) {
+        MPROC__STORE(&a->top, (char *)b);
+    } else {
+        mproc__tell_next(b);
+        mproc__bin_insert(a, b);
+    }
+    mproc__mutex_unlock(&a->lock);
+}
+
+/* Maps the arena: as large as configured, or half as often as the system refuses. */
+MPROC__FN int mproc__arena_map(void) {
+    size_t size = MPROC_ARENA_SIZE, smallest = sizeof(mproc__arena) + ((size_t)1 << 18);
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur / 2 < size)
+        size = (size_t)limit.rlim_cur / 2;
+    size &= ~(size_t)0xffff;
+    void *p = MAP_FAILED;
+    for (; p == MAP_FAILED; size = size / 2 & ~(size_t)0xffff) {
+        if (size < smallest) return -ENOMEM;
+        p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p != MAP_FAILED) break;
+    }
+    mproc__arena *a = (mproc__arena *)p;
+    a->size = size;
+    a->first = a->top = (char *)a + ((sizeof *a + 15) & ~(size_t)15);
+    a->touched = a->top + MPROC__HEAD;
+    int error = mproc__mutex_init(&a->lock);
+    if (error != 0) munmap(p, size);
+    else MPROC__STORE(&mproc__shared, a);
+    return error;
+}
+
+/* Seats. A thread takes one when it first needs it and keeps it; the seats of the dead are taken over. */
+static __thread mproc__seat *mproc__own_seat;
+static pthread_key_t mproc__seat_key; /* so that a thread leaves its seat when it ends */
+
+MPROC__FN bool mproc__seat_alive(mproc__seat *s) {
+    uint32_t tid = MPROC__LOAD(&s->tid);
+    return tid != 0 && mproc__alive((pid_t)MPROC__LOAD(&s->pid), (pid_t)tid);
+}
+
+MPROC__FN bool mproc__seat_claim(mproc__seat *s, uint32_t old, uint32_t tid) {
+    if (!mproc__cas32(&s->tid, old, tid)) return false;
+    MPROC__STORE(&s->waiting, 0);
+    MPROC__STORE(&s->getting, 0);
+    MPROC__STORE(&s->pid, (uint32_t)getpid());
+    mproc__own_seat = s;
+    pthread_setspecific(mproc__seat_key, s);
+    return true;
+}
+
+/* NULL when all seats are taken by the living; callers then do without. */
+MPROC__FN mproc__seat *mproc__seat_get(void) {
+    if (mproc__own_seat != NULL) return mproc__own_seat;
+    mproc__arena *a = mproc__shared;
+    uint32_t tid = (uint32_t)mproc__gettid(), used = MPROC__LOAD(&a->seats_used);
+    for (uint32_t i = 0; i < used; i++)
+        if (MPROC__LOAD(&a->seat[i].tid) == 0 && mproc__seat_claim(&a->seat[i], 0, tid))
+            return mproc__own_seat;
+    for (uint32_t i = 0; i < used && used % 64 == 0; i++) { /* now and then: those of the dead */
+        uint32_t old = MPROC__LOAD(&a->seat[i].tid);
+        if (!mproc__seat_alive(&a->seat[i]) && mproc__seat_claim(&a->seat[i], old, tid))
+            return mproc__own_seat;
+    }
+    while (used < MPROC__SEATS) {
+        if (mproc__cas32(&a->seats_used, used, used + 1)) used++;
+        else used = MPROC__LOAD(&a->seats_used);
+        if (mproc__seat_claim(&a->seat[used - 1], 0, tid)) return mproc__own_seat;
+    }
+    return NULL;
+}
+
+MPROC__FN void mproc__seat_leave(void *seat) { /* at the end of a thread, or of a process that ends well */
+    if (seat != NULL && mproc__own_seat == seat) MPROC__STORE(&mproc__own_seat->tid, 0);
+    mproc__own_seat = NULL;
+}
+
+/* What the calling thread sleeps on from now; NULL: on nothing. */
+MPROC__FN void mproc__waits_on(const void *object) {
+    mproc__seat *s = mproc__seat_get();
+    if (s != NULL) MPROC__STORE(&s->waiting, (uintptr_t)object);
+}
+
+/* Does a living thread other than this one sleep on the object? */
+MPROC__FN bool mproc__awaited(const void *object) {
+    mproc__arena *a = mproc__shared;
+    for (uint32_t i = 0, n = MPROC__LOAD(&a->seats_used); i < n; i++) {
+        mproc__seat *s = &a->seat[i];
+        if (MPROC__LOAD(&s->waiting) == (uintptr_t)object && s != mproc__own_seat && mproc__seat_alive(s))
+            return true;
+    }
+    return false;
+}
+
+/* ---- This process -------------------------------------------------------------------------------------- */
+
+/* What the library keeps in private memory, so that each process has its own: who it is, which children it
+   started, which descriptors it holds for objects of the family. fork copies all of it; the handlers that
+   pthread_atfork installs here make the copy right, also for a plain fork(2) by the user's code. */
+
+enum { MPROC__PROCESS = 1, MPROC__FORKED, MPROC__SUPERVISOR }; /* kinds of children */
+
+typedef struct mproc__child mproc__child;
+struct mproc__child {
+    mproc__child *next;
+    uint64_t id; /* what mproc_process remembers */
+    pid_t pid;   /* 0 while being started */
+    int kind;
+    bool daemon;
+    bool ended;    /* its status has been collected, or is lost */
+    bool fd_shown; /* mproc_process_fd gave the pidfd away: keep it until close */
+    int exitcode;  /* once ended */
+    int users;     /* threads waiting for it right now */
+    int pidfd;     /* or, where the kernel refuses pidfds, a pipe that the child keeps open; or -1 */
+    int life[2];  /* a pipe whose write end only this process holds: its end tells the child of ours; or -1 */
+    int sentinel; /* the write end of that other pipe, while being started; or -1 */
+};
+
+typedef struct mproc__local_port { /* this process's descriptors for an object of the family */
+    uint64_t serial;               /* of the object; 0: none */
+    int fd[2];
+} mproc__local_port;
+#define MPROC__PORT_CHUNK 256
+
+static struct mproc__self {
+    pthread_mutex_t lock; /* guards what follows against other threads */
+    bool ready;           /* the handlers are installed */
+    pid_t pid;            /* the cached getpid() */
+    pid_t parent;         /* who started it; 0 in the main program */
+    bool forked;          /* it is not the main program */
+    bool tied;            /* it goes down with its parent, and its children with it */
+    bool pidfd_works;
+    mproc__child *children;
+    uint64_t last_id;      /* of a child */
+    unsigned started;      /* processes, for their names */
+    size_t many;           /* children from which on a start collects the ended ones */
+    char identity[24];     /* "" in the main program, "2:1" in the first child of its second */
+    mproc_process current; /* what mproc_current_process shows */
+    char name[64];         /* the current process's */
+    mproc__local_port *port[MPROC__PORTS / MPROC__PORT_CHUNK];
+} mproc__self = {PTHREAD_MUTEX_INITIALIZER,
+                 false,
+                 0,
+                 0,
+                 false,
+                 false,
+                 false,
+                 NULL,
+                 0,
+                 0,
+                 64,
+                 {0},
+                 {0, 0, 0, 0, false, 0, 0, 0, 0, {0}},
+                 {0},
+                 {0}};
+static __thread mproc__child *mproc__starting; /* the child that this thread is forking */
+
+MPROC__FN void mproc__child_fds_close(mproc__child *c) {
+    mproc__close(&c->pidfd);
+    mproc__close(&c->life[0]);
+    mproc__close(&c->life[1]);
+    mproc__close(&c->sentinel);
+}
+
+MPROC__FN void mproc__before_fork(void) { pthread_mutex_lock(&mproc__self.lock); }
+MPROC__FN void mproc__after_fork_parent(void) { pthread_mutex_unlock(&mproc__self.lock); }
+
+/* In the child: the parent's children are not ours, nor is what tells them of their parent's end. Only the
+   pipe ends meant for this child itself stay open. */
+MPROC__FN void mproc__after_fork_child(void) {
+    pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+    mproc__self.lock = fresh;
+    mproc__self.parent = mproc__self.pid;
+    mproc__self.pid = getpid();
+    mproc__self.forked = true;
+    mproc__self.started = 0;
+    mproc__self.current.pid = mproc__self.pid;
+    mproc__own_seat = NULL;
+    for (mproc__child *c = mproc__self.children, *next; c != NULL; c = next) {
+        next = c->next;
+        if (c == mproc__starting) {
+            mproc__close(&c->life[1]);
+            mproc__close(&c->pidfd);
+            continue;
+        }
+        mproc__child_fds_close(c);
+        free(c);
+    }
+    mproc__self.children = NULL;
+    mproc__self.many = 64;
+}
+
+MPROC__FN void mproc__at_exit(void);
+
+MPROC__FN int mproc__self_prepare(void) {
+    mproc__self.pid = getpid();
+    mproc__self.current.pid = mproc__self.pid;
+    mproc__self.current.name = "MainProcess";
+    mproc__self.current.exitcode = MPROC_NO_EXITCODE;
+    int fd = mproc__pidfd_open(mproc__self.pid);
+    mproc__self.pidfd_works = fd >= 0 || errno == EMFILE || errno == ENFILE;
+    mproc__close(&fd);
+    int error = pthread_key_create(&mproc__seat_key, mproc__seat_leave);
+    if (error == 0)
+        error = pthread_atfork(mproc__before_fork, mproc__after_fork_parent, mproc__after_fork_child);
+    if (error == 0 && atexit(mproc__at_exit) != 0) error = ENOMEM;
+    return -error;
+}
+
+/* Called first by every function that makes something. 0, or -ENOMEM. */
+MPROC__FN int mproc__init(void) {
+    if (MPROC__LOAD(&mproc__self.ready)) return 0;
+    pthread_mutex_lock(&mproc__self.lock);
+    int error = 0;
+    if (!mproc__self.ready) {
+        if (mproc__shared == NULL) error = mproc__arena_map();
+        if (error == 0) error = mproc__self_prepare();
+        MPROC__STORE(&mproc__self.ready, error == 0);
+    }
+    pthread_mutex_unlock(&mproc__self.lock);
+    return error;
+}
+
+/* ---- Ports: descriptors of objects that are made late ---------------------------------------------------
+ */
+
+/* A queue's pipe is inherited by every process forked after the queue was made: fork copies the table above
+   too, so the child knows it has it. A process forked earlier opens the pipe, at its first use of the queue,
+   out of /proc/PID/fd of a process that has it: the maker, one that opened it so before, or any other. */
+
+typedef struct mproc__holder {
+    uint32_t pid; /* 0: none */
+    int fd[2];    /* its numbers for the port's descriptors */
+} mproc__holder;
+
+typedef struct mproc__port {
+    uint32_t number;   /* its place in every process's table */
+    uint64_t serial;   /* never used twice, so a stale table entry shows */
+    uint64_t inode[2]; /* of the descriptors: what was opened is checked against it */
+    mproc__holder maker;
+    mproc__holder holder[8]; /* processes that opened it later */
+} mproc__port;
+
+MPROC__FN mproc__local_port *mproc__port_slot(uint32_t number) {
+    mproc__local_port **chunk = &mproc__self.port[number / MPROC__PORT_CHUNK];
+    if (*chunk == NULL) {
+        mproc__local_port *fresh = (mproc__local_port *)calloc(MPROC__PORT_CHUNK, sizeof *fresh);
+        if (fresh == NULL) return NULL;
+        MPROC__STORE(chunk, fresh);
+    }
+    return *chunk + number % MPROC__PORT_CHUNK;
+}
+
+/* Puts fd into this process's table, for good or until the number is used by another object. */
+MPROC__FN void mproc__port_keep(mproc__local_port *slot, uint64_t serial, const int fd[2]) {
+    if (slot->serial != 0) {
+        MPROC__STORE(&slot->serial, (uint64_t)0);
+        mproc__close(&slot->fd[0]);
+        if (slot->fd[1] >= 0) mproc__close(&slot->fd[1]);
+    }
+    slot->fd[0] = fd[0];
+    slot->fd[1] = fd[1];
+    MPROC__STORE(&slot->serial, serial);
+}
+
+MPROC__FN int mproc__port_number(void) {
+    for (uint32_t i = 0; i < MPROC__PORTS; i++) {
+        uint32_t *word = &mproc__shared->port[i / 32], bit = (uint32_t)1 << i % 32;
+        if (MPROC__LOAD(word) == UINT32_MAX) i |= 31;
+        else if ((__atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST) & bit) == 0) return (int)i;
+    }
+    return -ENFILE;
+}
+
+MPROC__FN uint64_t mproc__inode(int fd) {
+    struct stat st;
+    return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_ino : 0;
+}
+
+/* Makes fd[0] (to read) and fd[1] (to write) a port of the family. On failure they are still the caller's. */
+MPROC__FN int mproc__port_make(mproc__port *port, const int fd[2]) {
+    int number = mproc__port_number();
+    if (number < 0) return number;
+    memset(port, 0, sizeof *port);
+    port->number = (uint32_t)number;
+    port->serial = MPROC__ADD(&mproc__shared->serial, 1);
+    port->maker.pid = (uint32_t)mproc__self.pid;
+    for (int i = 0; i < 2; i++) {
+        port->maker.fd[i] = fd[i];
+        port->inode[i] = mproc__inode(fd[i]);
+    }
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__local_port *slot = mproc__port_slot(port->number);
+    if (slot != NULL) mproc__port_keep(slot, port->serial, fd);
+    pthread_mutex_unlock(&mproc__self.lock);
+    if (slot != NULL) return 0;
+    __atomic_fetch_and(&mproc__shared->port[number / 32], ~((uint32_t)1 << number % 32), __ATOMIC_SEQ_CST);
+    return -ENOMEM;
+}
+
+MPROC__FN void mproc__port_free(mproc__port *port) {
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__local_port *slot = mproc__port_slot(port->number);
+    const int none[2] = {-1, -1};
+    if (slot != NULL && slot->serial == port->serial) mproc__port_keep(slot, 0, none);
+    pthread_mutex_unlock(&mproc__self.lock);
+    uint32_t bit = (uint32_t)1 << port->number % 32;
+    __atomic_fetch_and(&mproc__shared->port[port->number / 32], ~bit, __ATOMIC_SEQ_CST);
+}
+
+/* Opens one descriptor of the port out of another process; -1 when that is not it. */
+MPROC__FN int mproc__port_open(const mproc__port *port, uint32_t pid, int number, int side) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%u/fd/%d", (unsigned)pid, number);
+    struct stat st; /* look before opening: opening a stranger's file could do things */
+    if (stat(path, &st) != 0 || !S_ISFIFO(st.st_mode) || (uint64_t)st.st_ino != port->inode[side]) return -1;
+    int fd = open(path, (side == 0 ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 || mproc__inode(fd) == port->inode[side]) return mproc__fd_above_stdio(fd);
+    close(fd);
+    return -1;
+}
+
+MPROC__FN bool mproc__port_open_from(const mproc__port *port, const mproc__holder *from, uint32_t pid,
+                                     int fd[2]) {
+    if (pid == 0) return false;
+    for (int i = 0; i < 2; i++) {
+        fd[i] = from->fd[i] >= 0 ? mproc__port_open(port, pid, from->fd[i], i) : -1;
+        if (fd[i] < 0 && from->fd[i] >= 0) {
+            if (i == 1) mproc__close(&fd[0]);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The maker has ended: somebody who inherited the pipe has it under the same numbers. */
+MPROC__FN bool mproc__port_open_anywhere(const mproc__port *port, int fd[2]) {
+    DIR *dir = opendir("/proc");
+    bool found = false;
+    for (struct dirent *e; !found && dir != NULL && (e = readdir(dir)) != NULL;) {
+        unsigned long pid = strtoul(e->d_name, NULL, 10);
+        if (pid > 0) found = mproc__port_open_from(port, &port->maker, (uint32_t)pid, fd);
+    }
+    if (dir != NULL) closedir(dir);
+    return found;
+}
+
+/* Others may get it from us, once those who had it are gone. A torn entry only fails its check. */
+MPROC__FN void mproc__port_announce(mproc__port *port, const int fd[2]) {
+    for (size_t i = 0; i < sizeof port->holder / sizeof *port->holder; i++) {
+        mproc__holder *h = &port->holder[i];
+        uint32_t pid = MPROC__LOAD(&h->pid);
+        if (pid != 0 && kill((pid_t)pid, 0) == 0) continue;
+        if (!mproc__cas32(&h->pid, pid, (uint32_t)mproc__self.pid)) continue;
+        MPROC__STORE(&h->fd[0], fd[0]);
+        MPROC__STORE(&h->fd[1], fd[1]);
+        return;
+    }
+}
+
+MPROC__FN int mproc__port_adopt(mproc__port *port, mproc__local_port *slot) {
+    int fd[2] = {-1, -1};
+    bool found = mproc__port_open_from(port, &port->maker, port->maker.pid, fd);
+    for (size_t i = 0; !found && i < sizeof port->holder / sizeof *port->holder; i++)
+        found = mproc__port_open_from(port, &port->holder[i], MPROC__LOAD(&port->holder[i].pid), fd);
+    if (!found) found = mproc__port_open_anywhere(port, fd);
+    if (!found) return errno == EMFILE || errno == ENFILE ? -errno : -EBADF;
+    mproc__port_keep(slot, port->serial, fd);
+    mproc__port_announce(port, fd);
+    return 0;
+}
+
+/* This process's descriptors for the port. 0, or -EBADF when no living process has it (or no /proc). */
+MPROC__FN int mproc__port_fds(mproc__port *port, int fd[2]) {
+    const mproc__local_port *chunk = MPROC__LOAD(&mproc__self.port[port->number / MPROC__PORT_CHUNK]);
+    int error = 0;
+    if (chunk == NULL || MPROC__LOAD(&chunk[port->number % MPROC__PORT_CHUNK].serial) != port->serial) {
+        pthread_mutex_lock(&mproc__self.lock);
+        mproc__local_port *slot = mproc__port_slot(port->number);
+        if (slot == NULL) error = -ENOMEM;
+        else if (slot->serial != port->serial) error = mproc__port_adopt(port, slot);
+        pthread_mutex_unlock(&mproc__self.lock);
+        chunk = mproc__self.port[port->number / MPROC__PORT_CHUNK];
+    }
+    if (error != 0) return error;
+    fd[0] = chunk[port->number % MPROC__PORT_CHUNK].fd[0];
+    fd[1] = chunk[port->number % MPROC__PORT_CHUNK].fd[1];
+    return 0;
+}
+
+/* ---- Locks --------------------------------------------------------------------------------------------- */
+
+/* A lock is a robust mutex and nothing else: who holds it is known to the kernel alone. `died` names the
+   thread that got it from a dead holder, so it needs no repair when that thread dies too. */
+
+struct mproc_lock {
+    mproc__tag tag;
+    mproc__mutex mutex;
+    uint32_t died; /* tid of the holder that was told MPROC_EOWNERDEAD */
+};
+
+MPROC__FN bool mproc__is_lock(const mproc_lock *lock) {
+    return mproc__tag_is(lock, MPROC__LOCK) || mproc__tag_is(lock, MPROC__HIDDEN_LOCK);
+}
+
+MPROC__FN int mproc__lock_init(mproc_lock *lock, uint32_t kind) {
+    int error = mproc__mutex_init(&lock->mutex);
+    lock->died = 0;
+    if (error == 0) mproc__tag_set(&lock->tag, kind);
+    return error;
+}
+
+MPROC_DEF mproc_lock *mproc_lock_new(void) {
+    int error = mproc__init();
+    if (error != 0) return (mproc_lock *)mproc__fail(error);
+    mproc_lock *lock = (mproc_lock *)mproc__alloc(sizeof *lock, true);
+    if (lock == NULL) return (mproc_lock *)mproc__fail(MPROC_ENOMEM);
+    error = mproc__lock_init(lock, MPROC__LOCK);
+    if (error == 0) return lock;
+    mproc__dealloc(lock);
+    return (mproc_lock *)mproc__fail(error);
+}
+
+/* The holder before died: this one is told, and later holders find a sound mutex. */
+MPROC__FN int mproc__lock_inherited(mproc_lock *lock) {
+    MPROC__STORE(&lock->died, (uint32_t)mproc__gettid());
+    mproc__mutex_repaired(&lock->mutex);
+    return MPROC_EOWNERDEAD;
+}
+
+MPROC__FN int mproc__lock_wait(mproc_lock *lock, double timeout) {
+    int64_t deadline;
+    if (!mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    if (deadline == 0) return MPROC_ETIMEDOUT;
+    mproc__waits_on(lock);
+    int error = mproc__mutex_lock(&lock->mutex, deadline);
+    while (error == -EDEADLK && deadline != MPROC__NEVER) { /* its own: nobody else can release it */
+        int64_t left = mproc__left(deadline);
+        if (left == 0) error = MPROC_ETIMEDOUT;
+        else mproc__sleep(left);
+    }
+    mproc__waits_on(NULL);
+    return error == -EOWNERDEAD ? mproc__lock_inherited(lock) : error;
+}
+
+MPROC_DEF int mproc_lock_acquire(mproc_lock *lock, double timeout) {
+    if (!mproc__is_lock(lock) || timeout != timeout) return MPROC_EINVAL;
+    int error = pthread_mutex_trylock(&lock->mutex.libc);
+    if (error == 0) return 0;
+    if (error == EOWNERDEAD) return mproc__lock_inherited(lock);
+    return error == EBUSY ? mproc__lock_wait(lock, timeout) : -error;
+}
+
+MPROC_DEF int mproc_lock_release(mproc_lock *lock) {
+    if (!mproc__is_lock(lock)) return MPROC_EINVAL;
+    if (lock->died != 0 && lock->died == (uint32_t)mproc__gettid()) MPROC__STORE(&lock->died, 0);
+    return mproc__mutex_unlock(&lock->mutex);
+}
+
+MPROC_DEF bool mproc_lock_owner_died(mproc_lock *lock) {
+    return mproc__is_lock(lock) && lock->died != 0 && lock->died == (uint32_t)mproc__gettid();
+}
+
+/* 0: nobody living holds or awaits it, and nobody can any more. */
+MPROC__FN int mproc__lock_retire(mproc_lock *lock) {
+    int error = mproc__mutex_lock(&lock->mutex, 0);
+    if (error == -EOWNERDEAD) mproc__mutex_repaired(&lock->mutex);
+    else if (error != 0) return MPROC_EBUSY;
+    bool awaited = mproc__awaited(lock);
+    if (!awaited) MPROC__STORE(&lock->tag.magic, 0);
+    mproc__mutex_unlock(&lock->mutex);
+    return awaited ? MPROC_EBUSY : 0;
+}
+
+MPROC_DEF int mproc_lock_free(mproc_lock *lock) {
+    if (lock == NULL) return 0;
+    if (!mproc__tag_is(lock, MPROC__LOCK)) return MPROC_EINVAL;
+    int error = mproc__lock_retire(lock);
+    if (error == 0) mproc__dealloc(lock);
+    return error;
+}
+
+MPROC_DEF mproc__guard mproc__guard_enter(mproc_lock *lock) {
+    mproc__guard guard = {NULL, 0};
+    int error = mproc_lock_acquire(lock, MPROC_FOREVER);
+    if (error == 0 || error == MPROC_EOWNERDEAD) {
+        guard.lock = lock;
+        guard.rounds = 1;
+    } else {
+        errno = -error;
+    }
+    return guard;
+}
+
+MPROC_DEF void mproc__guard_leave(mproc__guard *guard) {
+    if (guard->lock != NULL) mproc_lock_release(guard->lock);
+}
+
+/* ---- Values and arrays --------------------------------------------------------------------------------- */
+
+/* The caller's pointer is the data; right before it stands a tag, before that what the library needs. */
+
+typedef struct mproc__array {
+    mproc_lock lock;
+    size_t size; /* of an item */
+    size_t n;
+} mproc__array;
+
+typedef struct mproc__message mproc__message; /* a queue's message too large for its frame, or taken */
+struct mproc__message {
+    mproc__message *next; /* while it waits, put back */
+    size_t size;
+};
+
+#define MPROC__ROOM(type)   ((sizeof(type) + sizeof(mproc__tag) + 15) & ~(size_t)15)
+#define MPROC__ARRAY_ROOM   MPROC__ROOM(mproc__array)
+#define MPROC__MESSAGE_ROOM MPROC__ROOM(mproc__message)
+
+MPROC__FN mproc__tag *mproc__tag_before(const void *data) {
+    return (mproc__tag *)((uintptr_t)data - sizeof(mproc__tag));
+}
+MPROC__FN mproc__array *mproc__array_of(const void *data) {
+    if (data == NULL || !mproc__tag_is(mproc__tag_before(data), MPROC__ARRAY)) return NULL;
+    return (mproc__array *)((uintptr_t)data - MPROC__ARRAY_ROOM);
+}
+MPROC__FN mproc__message *mproc__message_of(const void *data) {
+    if (data == NULL || !mproc__tag_is(mproc__tag_before(data), MPROC__MESSAGE)) return NULL;
+    return (mproc__message *)((uintptr_t)data - MPROC__MESSAGE_ROOM);
+}
+MPROC__FN void *mproc__message_data(mproc__message *m) { return (char *)m + MPROC__MESSAGE_ROOM; }
+
+MPROC__FN void *mproc__array_make(size_t size, size_t n, bool zeroed) {
+    if (size == 0 || n == 0) return mproc__fail(MPROC_EINVAL);
+    int error = mproc__init();
+    if (error != 0) return mproc__fail(error);
+    if (n > (SIZE_MAX - MPROC__ARRAY_ROOM) / size) return mproc__fail(MPROC_ENOMEM);
+    mproc__array *array = (mproc__array *)mproc__alloc(MPROC__ARRAY_ROOM + size * n, zeroed);
+    if (array == NULL) return mproc__fail(MPROC_ENOMEM);
+    array->size = size;
+    array->n = n;
+    error = mproc__lock_init(&array->lock, MPROC__HIDDEN_LOCK);
+    if (error != 0) {
+        mproc__dealloc(array);
+        return mproc__fail(error);
+    }
+    char *data = (char *)array + MPROC__ARRAY_ROOM;
+    mproc__tag_set(mproc__tag_before(data), MPROC__ARRAY);
+    return data;
+}
+
+MPROC_DEF void *mproc__array_new(size_t size, size_t n, const void *init) {
+    void *data = mproc__array_make(size, n, init == NULL);
+    if (data != NULL && init != NULL) memcpy(data, init, size * n);
+    return data;
+}
+
+MPROC_DEF void *mproc__array_from(size_t size, size_t n, const void *source) {
+    if (source == NULL) return mproc__fail(MPROC_EINVAL);
+    return mproc__array_new(size, n, source);
+}
+
+MPROC_DEF void *mproc_shm_new(size_t bytes) { return mproc__array_make(1, bytes, true); }
+
+MPROC_DEF size_t mproc_array_len(const void *array) {
+    const mproc__array *a = mproc__array_of(array);
+    const mproc__message *m = mproc__message_of(array);
+    return a != NULL ? a->n : m != NULL ? m->size : 0;
+}
+
+MPROC_DEF mproc_lock *mproc_lock_of(const void *shared) {
+    mproc__array *a = mproc__array_of(shared);
+    return a != NULL ? &a->lock : NULL;
+}
+
+MPROC_DEF int mproc_free(void *shared) {
+    if (shared == NULL) return 0;
+    mproc__message *m = mproc__message_of(shared);
+    mproc__array *a = mproc__array_of(shared);
+    if (m == NULL && a == NULL) return MPROC_EINVAL;
+    int error = a != NULL ? mproc__lock_retire(&a->lock) : 0;
+    if (error != 0) return error;
+    uint32_t magic = mproc__magic(mproc__tag_before(shared)); /* of two threads that free it, one */
+    if (!mproc__cas32(&mproc__tag_before(shared)->magic, magic, 0)) return MPROC_EINVAL;
+    mproc__dealloc(m != NULL ? (void *)m : (void *)a);
+    return 0;
+}
+
+/* ---- Processes ----------------------------------------------------------------------------------------- */
+
+/* A child is forked, watched through a pidfd (its number cannot be recycled under our eyes), and collected
+   with waitid for that one child, never for any. Whoever else takes the status, the pidfd still tells the
+   end. A child that must not outlive this process holds the read end of a pipe whose only write end is
+   here; when this process ends, however it ends, the kernel closes that and signals the child (F_SETSIG):
+   no handler, no thread, and unlike PR_SET_PDEATHSIG not tied to the life of the thread that forked. */
+
+#define MPROC__CLOSED_ID UINT64_MAX
+
+/* stdio may hold output that the child would write a second time. A stream that another thread is reading
+   from is locked, perhaps for ever: then only what is surely output gets flushed. */
+MPROC__FN void mproc__flush_stdio(void) {
+    if (ftrylockfile(stdin) == 0) {
+        fflush(NULL);
+        funlockfile(stdin);
+    } else {
+        fflush(stdout);
+        fflush(stderr);
+    }
+}
+
+MPROC__FN mproc__child *mproc__child_new(int kind, bool daemon) {
+    mproc__child *c = (mproc__child *)calloc(1, sizeof *c);
+    if (c == NULL) return NULL;
+    c->kind = kind;
+    c->daemon = daemon;
+    c->exitcode = MPROC_NO_EXITCODE;
+    c->pidfd = c->life[0] = c->life[1] = c->sentinel = -1;
+    return c;
+}
+
+MPROC__FN void mproc__child_unlink(mproc__child *c) { /* with the lock held */
+    mproc__child **link = &mproc__self.children;
+    while (*link != NULL && *link != c) link = &(*link)->next;
+    if (*link == c) *link = c->next;
+    mproc__child_fds_close(c);
+    free(c);
+}
+
+MPROC__FN int mproc__child_pipes(mproc__child *c, bool tied) {
+    int fd[2], error = tied ? mproc__pipe(c->life, 0) : 0;
+    if (error != 0 || mproc__self.pidfd_works) return error;
+    error = mproc__pipe(fd, 0);
+    if (error != 0) return error;
+    c->pidfd = fd[0];
+    c->sentinel = fd[1];
+    return 0;
+}
+
+/* In the child: be signalled when the process at the other end of the pipe is gone. */
+MPROC__FN void mproc__tie(int life, int sig) {
+    if (life < 0) return;
+    if (fcntl(life, F_SETOWN, getpid()) != 0 || fcntl(life, MPROC__F_SETSIG, sig) != 0 ||
+        fcntl(life, F_SETFL, O_ASYNC) != 0)
+        prctl(PR_SET_PDEATHSIG, sig);
+    if (mproc__poll(life, POLLIN, 0)) raise(sig); /* it was gone before the kernel knew whom to signal */
+}
+
+/* fork(2), with the child entered in the list. In the child the record that remains is its own, `c`. */
+MPROC__FN pid_t mproc__spawn(mproc__child *c, bool tied) {
+    mproc__flush_stdio();
+    pthread_mutex_lock(&mproc__self.lock); /* a thread that forks meanwhile knows which pipes to close */
+    c->id = ++mproc__self.last_id;
+    c->next = mproc__self.children;
+    mproc__self.children = c;
+    int error = mproc__child_pipes(c, tied);
+    pthread_mutex_unlock(&mproc__self.lock);
+    mproc__starting = c;
+    pid_t pid = error == 0 ? fork() : -1;
+    if (pid < 0 && error == 0) error = -errno;
+    mproc__starting = NULL;
+    if (pid == 0) return 0;
+    pthread_mutex_lock(&mproc__self.lock);
+    if (error != 0) {
+        mproc__child_unlink(c);
+    } else {
+        c->pid = pid;
+        if (mproc__self.pidfd_works) c->pidfd = mproc__pidfd_open(pid);
+        mproc__close(&c->life[0]);
+        mproc__close(&c->sentinel);
+    }
+    pthread_mutex_unlock(&mproc__self.lock);
+    return error != 0 ? error : pid;
+}
+
+/* With the lock held: collects the status if the child has ended. True when it has. */
+MPROC__FN bool mproc__child_collect(mproc__child *c) {
+    if (c->ended || c->pid == 0) return c->ended;
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    int failed = -1, flags = WEXITED | WNOHANG;
+    if (mproc__self.pidfd_works && c->pidfd >= 0)
+        failed = waitid((idtype_t)MPROC__P_PIDFD, (id_t)c->pidfd, &info, flags);
+    else errno = EINVAL;
+    if (failed != 0 && errno == EINVAL) failed = waitid(P_PID, (id_t)c->pid, &info, flags);
+    if (failed == 0 && info.si_pid == 0) return false;
+    c->ended = true;
+    if (failed == 0) c->exitcode = info.si_code == CLD_EXITED ? info.si_status & 0xff : -info.si_status;
+    mproc__close(&c->life[1]);
+    if (c->users == 0 && !c->fd_shown) mproc__close(&c->pidfd);
+    return true;
+}
+
+/* With the lock held, which is given up meanwhile: waits for the end of c. False: not in time. */
+MPROC__FN bool mproc__child_wait(mproc__child *c, int64_t deadline) {
+    c->users++;
+    while (!mproc__child_collect(c)) {
+        int64_t left = mproc__left(deadline);
+        if (left == 0) break;
+        int fd = c->pidfd;
+        if (fd < 0 || !mproc__self.pidfd_works) left = mproc__least(left, 10 * MPROC__MS);
+        pthread_mutex_unlock(&mproc__self.lock);
+        if (fd >= 0) mproc__poll(fd, POLLIN, left);
+        else mproc__sleep(left);
+        if (fd >= 0 && !mproc__self.pidfd_works) mproc__sleep(MPROC__MS); /* it may have closed that end */
+        pthread_mutex_lock(&mproc__self.lock);
+    }
+    c->users--;
+    if (c->ended && c->users == 0 && !c->fd_shown) mproc__close(&c->pidfd);
+    return c->ended;
+}
+
+/* With the lock held: the record of p. NULL with *error 0: it was collected, and p tells the exit code. */
+MPROC__FN mproc__child *mproc__child_of(const mproc_process *p, int *error) {
+    *error = MPROC_EINVAL;
+    if (p == NULL || p->mproc__id == 0) return NULL;
+    *error = MPROC_ECLOSED;
+    if (p->mproc__id == MPROC__CLOSED_ID) return NULL;
+    *error = MPROC_ECHILD;
+    if (p->mproc__parent != mproc__self.pid) return NULL;
+    for (mproc__child *c = mproc__self.children; c != NULL; c = c->next)
+        if (c->id == p->mproc__id) return c;
+    if (p->exitcode != MPROC_NO_EXITCODE) *error = 0;
+    return NULL;
+}
+
+/* With the lock held: p's child has ended; p learns how, and what is not needed any more is given back. */
+MPROC__FN int mproc__child_settle(mproc__child *c, mproc_process *p) {
+    p->exitcode = c->exitcode;
+    if (c->users == 0 && !c->fd_shown) mproc__child_unlink(c);
+    return p->exitcode == MPROC_NO_EXITCODE ? MPROC_ECHILD : 0;
+}
+
+/* Now and then, as their number grows: ended children that nobody asks after become zombies no longer. */
+MPROC__FN void mproc__collect_some(void) {
+    size_t n = 0;
+    pthread_mutex_lock(&mproc__self.lock);
+    for (mproc__child *c = mproc__self.children; c != NULL; c = c->next) n++;
+    if (n >= mproc__self.many) {
+        for (mproc__child *c = mproc__self.children; c != NULL; c = c->next)
+            if (c->kind == MPROC__PROCESS) mproc__child_collect(c);
+        mproc__self.many = n + n / 2;
+    }
+    pthread_mutex_unlock(&mproc__self.lock);
+}
+
+MPROC__FN void mproc__child_identity(char *to, size_t size, unsigned number) {
+    const char *own = mproc__self.identity;
+    snprintf(to, size, "%.15s%s%u", own, own[0] != 0 ? ":" : "", number);
+}
+
+/* In the child: who am I now? */
+MPROC__FN void mproc__become(const char *identity, const char *name, bool tied) {
+    snprintf(mproc__self.identity, sizeof mproc__self.identity, "%s", identity);
+    snprintf(mproc__self.name, sizeof mproc__self.name, "%s", name);
+    mproc__self.current.name = mproc__self.name;
+    mproc__self.tied = tied;
+}
+
+MPROC__FN void mproc__process_main(mproc_process *p, mproc__child *c, const char *identity) {
+    bool tied = c->life[0] >= 0;
+    mproc__tie(c->life[0], SIGKILL);
+    p->pid = mproc__self.pid;
+    mproc__self.current = *p;
+    mproc__become(identity, p->name, tied);
+    mproc_exit(p->run != NULL ? p->run(p) : p->target(p->arg));
+}
+
+MPROC_DEF int mproc_process_start(mproc_process *p) {
+    if (p == NULL || (p->target == NULL && p->run == NULL)) return MPROC_EINVAL;
+    if (p->mproc__id == MPROC__CLOSED_ID) return MPROC_ECLOSED;
+    if (p->mproc__id != 0) return -EALREADY;
+    int error = mproc__init();
+    if (error != 0) return error;
+    mproc__collect_some();
+    mproc__child *c = mproc__child_new(MPROC__PROCESS, p->daemon);
+    if (c == NULL) return MPROC_ENOMEM;
+    char identity[24];
+    const char *name = p->name;
+    mproc__child_identity(identity, sizeof identity, MPROC__ADD(&mproc__self.started, 1));
+    snprintf(p->mproc__name, sizeof p->mproc__name, "Process-%s", identity);
+    if (name == NULL) p->name = p->mproc__name;
+    p->exitcode = MPROC_NO_EXITCODE;
+    pid_t pid = mproc__spawn(c, p->daemon || mproc__self.tied);
+    if (pid == 0) mproc__process_main(p, c, identity);
+    if (pid < 0) {
+        p->name = name;
+        return (int)pid;
+    }
+    p->pid = pid;
+    p->mproc__parent = mproc__self.pid;
+    p->mproc__id = c->id;
+    return 0;
+}
+
+MPROC_DEF int mproc_process_join(mproc_process *p, double timeout) {
+    int64_t deadline;
+    int error;
+    if (!mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__child *c = mproc__child_of(p, &error);
+    if (c != NULL) error = mproc__child_wait(c, deadline) ? mproc__child_settle(c, p) : MPROC_ETIMEDOUT;
+    pthread_mutex_unlock(&mproc__self.lock);
+    return error;
+}
+
+MPROC_DEF bool mproc_process_is_alive(mproc_process *p) {
+    int error;
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__child *c = mproc__child_of(p, &error);
+    bool alive = c != NULL && !mproc__child_collect(c);
+    if (c != NULL && !alive) mproc__child_settle(c, p);
+    pthread_mutex_unlock(&mproc__self.lock);
+    if (c == NULL && p == &mproc__self.current) return true; /* of what mproc_current_process gave */
+    return alive;
+}
+
+MPROC__FN int mproc__child_signal(mproc__child *c, int sig) { /* with the lock held */
+    if (c->ended) return -ESRCH;
+    if (mproc__self.pidfd_works && c->pidfd >= 0) return mproc__pidfd_send_signal(c->pidfd, sig);
+    return kill(c->pid, sig) == 0 ? 0 : -errno; /* not collected, so its pid is still its own */
+}
+
+MPROC__FN int mproc__process_signal(const mproc_process *p, int sig) {
+    int error;
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__child *c = mproc__child_of(p, &error);
+    if (c != NULL) error = mproc__child_signal(c, sig);
+    else if (error == 0) error = -ESRCH;
+    pthread_mutex_unlock(&mproc__self.lock);
+    return error;
+}
+
+MPROC_DEF int mproc_process_terminate(mproc_process *p) { return mproc__process_signal(p, SIGTERM); }
+MPROC_DEF int mproc_process_kill(mproc_process *p) { return mproc__process_signal(p, SIGKILL); }
+
+MPROC_DEF int mproc_process_close(mproc_process *p) {
+    int error;
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__child *c = mproc__child_of(p, &error);
+    bool busy = c != NULL && (!mproc__child_collect(c) || c->users > 0);
+    if (c != NULL && !busy) {
+        p->exitcode = c->exitcode;
+        mproc__child_unlink(c);
+    }
+    pthread_mutex_unlock(&mproc__self.lock);
+    if (busy) return MPROC_EBUSY;
+    if (p == NULL || (error == MPROC_ECHILD && c == NULL && p->mproc__parent != mproc__self.pid))
+        return p == NULL ? MPROC_EINVAL : MPROC_ECHILD;
+    p->mproc__id = MPROC__CLOSED_ID;
+    return 0;
+}
+
+MPROC_DEF int mproc_process_fd(mproc_process *p) {
+    int error;
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__child *c = mproc__child_of(p, &error);
+    if (c != NULL) {
+        error = c->pidfd >= 0 ? c->pidfd : -ESRCH;
+        c->fd_shown = c->pidfd >= 0;
+    } else if (error == 0) {
+        error = -ESRCH;
+    }
+    pthread_mutex_unlock(&mproc__self.lock);
+    return error;
+}
+
+/* One look at all of ps, with the lock held: the first that has ended, or -ETIMEDOUT, or an error. Fills
+   fds for a poll of those that still run. */
+MPROC__FN int mproc__wait_any_look(mproc_process *const *ps, size_t n, struct pollfd *fds) {
+    for (size_t i = 0; i < n; i++) {
+        int error;
+        mproc__child *c = mproc__child_of(ps[i], &error);
+        if (c == NULL && error != 0) return error;
+        if (c == NULL || mproc__child_collect(c)) return (int)i;
+        fds[i].fd = c->pidfd;
+        fds[i].events = POLLIN;
+        c->fd_shown = c->pidfd >= 0; /* another thread's join must not close it under the poll */
+    }
+    return MPROC_ETIMEDOUT;
+}
+
+MPROC_DEF int mproc_process_wait_any(mproc_process *const *ps, size_t n, double timeout) {
+    int64_t deadline, left;
+    if (ps == NULL || n == 0 || n > INT32_MAX || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    struct pollfd *fds = (struct pollfd *)calloc(n, sizeof *fds);
+    if (fds == NULL) return MPROC_ENOMEM;
+    int found;
+    for (;;) {
+        pthread_mutex_lock(&mproc__self.lock);
+        found = mproc__wait_any_look(ps, n, fds);
+        pthread_mutex_unlock(&mproc__self.lock);
+        left = mproc__left(deadline);
+        if (found != MPROC_ETIMEDOUT || left == 0) break;
+        left = mproc__least(left, mproc__self.pidfd_works ? MPROC__SECOND : 10 * MPROC__MS);
+        poll(fds, (nfds_t)n, (int)((left + MPROC__MS - 1) / MPROC__MS));
+    }
+    free(fds);
+    return found;
+}
+
+MPROC_DEF const mproc_process *mproc_current_process(void) {
+    mproc__init();
+    return &mproc__self.current;
+}
+
+MPROC_DEF pid_t mproc_parent_pid(void) { return mproc__self.parent; }
+
+MPROC_DEF bool mproc_parent_is_alive(void) {
+    if (mproc__self.parent == 0) return false;
+    return getppid() == mproc__self.parent || mproc__alive(mproc__self.parent, mproc__self.parent);
+}
+
+MPROC_DEF size_t mproc_active_children(pid_t *pids, size_t capacity) {
+    size_t n = 0;
+    pthread_mutex_lock(&mproc__self.lock);
+    for (mproc__child *c = mproc__self.children; c != NULL; c = c->next) {
+        if (c->kind != MPROC__PROCESS || c->pid == 0 || mproc__child_collect(c)) continue;
+        if (pids != NULL && n < capacity) pids[n] = c->pid;
+        n++;
+    }
+    pthread_mutex_unlock(&mproc__self.lock);
+    return n;
+}
+
+/* Two numbers of a cgroup file, "max" read as -1. False when there is no such file. */
+MPROC__FN bool mproc__read_pair(const char *path, long long *a, long long *b) {
+    char text[64];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) return false;
+    text[n] = 0;
+    char *end = text;
+    *a = text[0] == 'm' ? -1 : strtoll(text, &end, 10);
+    while (*end != 0 && *end != ' ') end++;
+    *b = strtoll(end, NULL, 10);
+    return true;
+}
+
+/* The smallest cpu quota of this process's cgroup and those above it, in processors, rounded up; or most. */
+MPROC__FN int mproc__cgroup_cpus(int most) {
+    char line[512], path[640], *group = NULL;
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    while (f != NULL && group == NULL && fgets(line, sizeof line, f) != NULL) {
+        line[strcspn(line, "\n")] = 0;
+        if (strncmp(line, "0::/", 4) == 0) group = line + 3;
+    }
+    if (f != NULL) fclose(f);
+    for (long long quota, period; group != NULL;) {
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group[1] != 0 ? group : "");
+        if (mproc__read_pair(path, &quota, &period) && quota > 0 && period > 0 && quota < most * period)
+            most = (int)((quota + period - 1) / period);
+        char *slash = strrchr(group, '/');
+        if (group[1] == 0 || slash == NULL) break;
+        slash[slash == group] = 0;
+    }
+    long long quota = -1, period = 0, unused;
+    if (mproc__read_pair("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", &quota, &unused) && quota > 0 &&
+        mproc__read_pair("/sys/fs/cgroup/cpu/cpu.cfs_period_us", &period, &unused) && period > 0 &&
+        quota < most * period)
+        most = (int)((quota + period - 1) / period);
+    return most;
+}
+
+MPROC_DEF int mproc_cpu_count(void) {
+    unsigned char set[1024]; /* the call itself, not libc's cpu_set_t, which ends at 1024 processors */
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof set, set);
+    int n = 0;
+    for (long i = 0; i < bytes; i++) n += __builtin_popcount(set[i]);
+    if (n < 1) n = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    n = mproc__cgroup_cpus(n < 1 ? 1 : n);
+    return n < 1 ? 1 : n;
+}
+
+/* ---- Fork helpers and the end of a process --------------------------------------------------------------
+ */
+
+MPROC_DEF pid_t mproc_fork(void) {
+    int error = mproc__init();
+    if (error != 0) return error;
+    mproc__child *c = mproc__child_new(MPROC__FORKED, false);
+    if (c == NULL) return MPROC_ENOMEM;
+    char identity[24], name[40];
+    bool tied = mproc__self.tied;
+    mproc__child_identity(identity, sizeof identity, MPROC__ADD(&mproc__self.started, 1));
+    pid_t pid = mproc__spawn(c, tied);
+    if (pid != 0) return pid;
+    mproc__tie(c->life[0], SIGKILL);
+    snprintf(name, sizeof name, "Process-%s", identity);
+    mproc__become(identity, name, tied);
+    return 0;
+}
+
+/* In the process between: forks the one that stays and tells its pid, or the error. */
+MPROC__FN pid_t mproc__fork_again(pid_t *told, pid_t starter) {
+    pid_t pid = fork();
+    if (pid != 0) {
+        *told = pid > 0 ? pid : -errno;
+        _exit(0);
+    }
+    mproc__self.parent = starter;
+    return 0;
+}
+
+MPROC_DEF pid_t mproc_fork_detached(void) {
+    int error = mproc__init();
+    if (error != 0) return error;
+    pid_t *told = (pid_t *)mproc__alloc(sizeof *told, true); /* in shared memory */
+    mproc__child *c = mproc__child_new(MPROC__FORKED, false);
+    pid_t starter = mproc__self.pid, pid = c != NULL && told != NULL ? mproc__spawn(c, false) : MPROC_ENOMEM;
+    if (pid == 0) return mproc__fork_again(told, starter);
+    if (pid > 0) {
+        pthread_mutex_lock(&mproc__self.lock);
+        mproc__child_wait(c, MPROC__NEVER);
+        mproc__child_unlink(c);
+        pthread_mutex_unlock(&mproc__self.lock);
+        pid = *told != 0 ? *told : MPROC_EAGAIN; /* 0: killed before it could tell */
+    }
+    if (told != NULL) mproc__dealloc(told);
+    return pid;
+}
+
+MPROC_DEF int mproc_wait(pid_t pid, int *exitcode, double timeout) {
+    int64_t deadline;
+    int error = MPROC_ECHILD;
+    if (!mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__child *c = mproc__self.children;
+    while (c != NULL && (c->kind != MPROC__FORKED || c->pid != pid || c->ended)) c = c->next;
+    if (c != NULL && pid > 0) error = mproc__child_wait(c, deadline) ? 0 : MPROC_ETIMEDOUT;
+    if (error == 0) {
+        if (c->exitcode == MPROC_NO_EXITCODE) error = MPROC_ECHILD;
+        if (exitcode != NULL) *exitcode = c->exitcode;
+        if (c->users == 0) mproc__child_unlink(c);
+    }
+    pthread_mutex_unlock(&mproc__self.lock);
+    return error;
+}
+
+MPROC_DEF int mproc_reap(void) {
+    int n = 0;
+    pthread_mutex_lock(&mproc__self.lock);
+    for (mproc__child *c = mproc__self.children, *next; c != NULL; c = next) {
+        next = c->next;
+        if (c->kind != MPROC__FORKED || c->ended || !mproc__child_collect(c)) continue;
+        n++;
+        if (c->users == 0) mproc__child_unlink(c);
+    }
+    pthread_mutex_unlock(&mproc__self.lock);
+    return n;
+}
+
+/* Is c one of the children that this round of the end is about? */
+MPROC__FN bool mproc__ends_with_us(const mproc__child *c, bool daemons) {
+    if (c->ended || c->pid == 0 || c->kind == MPROC__FORKED) return false;
+    return (c->daemon || c->kind == MPROC__SUPERVISOR) == daemons;
+}
+
+/* Waits for all children of one sort, signalling each first if sig is not 0. */
+MPROC__FN void mproc__end_children(bool daemons, int sig, int64_t deadline) {
+    mproc__child *c;
+    for (c = mproc__self.children; c != NULL && sig != 0; c = c->next)
+        if (mproc__ends_with_us(c, daemons)) mproc__child_signal(c, sig);
+    do {
+        for (c = mproc__self.children; c != NULL && !mproc__ends_with_us(c, daemons);) c = c->next;
+    } while (c != NULL && mproc__child_wait(c, deadline));
+}
+
+/* The end of a process: its non-daemons are joined, its daemons and pools ended. */
+MPROC__FN void mproc__end_family(void) {
+    pthread_mutex_lock(&mproc__self.lock);
+    if (mproc__self.children != NULL) {
+        mproc__end_children(false, 0, MPROC__NEVER);
+        mproc__end_children(true, SIGTERM, mproc__now() + (int64_t)(MPROC_EXIT_GRACE * 1e9));
+        mproc__end_children(true, SIGKILL, MPROC__NEVER);
+    }
+    pthread_mutex_unlock(&mproc__self.lock);
+}
+
+/* Registered with atexit by the main program; a child that calls exit(3) runs it too, on its own children. */
+MPROC__FN void mproc__at_exit(void) {
+    if (mproc__self.children == NULL) return;
+    mproc__flush_stdio();
+    mproc__end_family();
+}
+
+MPROC_DEF void mproc_exit(int exitcode) {
+    if (!mproc__self.forked) exit(exitcode);
+    mproc__at_exit();
+    mproc__flush_stdio();
+    mproc__seat_leave(mproc__own_seat);
+    _exit(exitcode);
+}
+
+/* ---- Queue --------------------------------------------------------------------------------------------- */
+
+/* Messages travel through one pipe as frames of a fixed size that divides a page. The kernel keeps a write
+   of whole frames that fits a page in one piece, and pages hold whole frames, so a read of whole frames gets
+   whole frames: no lock of ours stands on that path, and a process killed anywhere has put its frame or not.
+   A message that does not fit a frame stands in the arena and the frame names it. How long the queue is the
+   kernel knows (FIONREAD); who may get what is in it likewise.
+
+   Besides the pipe there are:
+   - put_lock, for a bounded queue: look and write must be one step. It guards nothing that needs repair.
+   - back, a list of messages that somebody got and could not take (MPROC_EMSGSIZE): they are first in the
+     queue. get_lock guards it; a getter whose buffer holds the largest message ever put does without.
+   - taken, the messages got and not yet marked by task_done. A getter notes in its seat that it is reading
+     before it reads, and counts before it clears the note: so a join that finds the pipe empty and no living
+     reader sees every message either there, or counted, or lost with a dead process. */
+
+#define MPROC__FRAME      128   /* the usual size of a frame; queues of many messages use smaller ones */
+#define MPROC__BATCH      16384 /* bytes moved per system call by the _many forms */
+#define MPROC__FRAME_HEAD sizeof(mproc__frame)
+
+typedef struct mproc__frame {
+    uint64_t size;  /* of the message */
+    uint64_t where; /* its mproc__message, or one of these: */
+} mproc__frame;
+enum {
+    MPROC__INLINE = 0, /* the message follows in the frame */
+    MPROC__MARK = 1,   /* no message: keeps the pipe readable while a message stands in `back` */
+    MPROC__WAKE = 2,   /* no message: wakes whoever polls a queue that was closed */
+};
+
+struct mproc_queue {
+    mproc__tag tag;
+    uint32_t frame;  /* bytes of a frame */
+    uint32_t batch;  /* frames written at once, at most */
+    size_t maxsize;  /* 0: as the pipe holds */
+    size_t capacity; /* frames the pipe holds */
+    mproc__port port;
+    mproc__mutex put_lock, get_lock;
+    uint32_t closed;
+    uint32_t marks; /* frames in the pipe that are no messages */
+    size_t largest; /* of all messages ever put */
+    mproc__message *back;
+    char apart[MPROC__LINE]; /* what stands above hardly changes, what follows does at each message */
+    uint32_t room;           /* flag: putters of a bounded queue sleep here */
+    uint32_t finished;       /* flag: joiners sleep here */
+    size_t taken;
+};
+
+MPROC__FN bool mproc__is_queue(const mproc_queue *q) { return mproc__tag_is(q, MPROC__QUEUE); }
+
+/* How the pipe must be cut so that maxsize messages fit whatever the order of puts and gets: the first page
+   may be partly read and the last partly written; and where writes of several frames do not fill the page
+   before them, pages stay half empty, so without twice the room batches are off. */
+MPROC__FN bool mproc__queue_fits(mproc_queue *q, size_t pipe_bytes) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), per_page = page / q->frame, pages = pipe_bytes / page;
+    q->capacity = pages * per_page;
+    size_t sure = pages > 1 ? (pages - 1) * per_page + 1 : 1;
+    q->batch = q->maxsize == 0 || sure / 2 >= q->maxsize + per_page ? MPROC__BATCH / q->frame : 1;
+    return q->maxsize <= sure;
+}
+
+MPROC__FN int mproc__queue_size_pipe(mproc_queue *q, int fd) {
+    for (q->frame = MPROC__FRAME; q->frame >= MPROC__FRAME_HEAD; q->frame /= 2) {
+        for (size_t twice = 2; twice >= 1; twice--) {
+            size_t want = (q->maxsize * q->frame + 2 * (size_t)sysconf(_SC_PAGESIZE)) * twice;
+            if (want > INT32_MAX / 2) continue;
+            int is = fcntl(fd, MPROC__F_GETPIPE_SZ);
+            if (is >= 0 && (size_t)is < want) fcntl(fd, MPROC__F_SETPIPE_SZ, (int)want);
+            is = fcntl(fd, MPROC__F_GETPIPE_SZ);
+            if (is > 0 && mproc__queue_fits(q, (size_t)is) && (twice == 1 || q->batch > 1)) return 0;
+        }
+    }
+    return -ENOSPC;
+}
+
+MPROC__FN int mproc__queue_set_up(mproc_queue *q, size_t maxsize) {
+    int fd[2], error = mproc__mutex_init(&q->put_lock);
+    if (error == 0) error = mproc__mutex_init(&q->get_lock);
+    if (error == 0) error = mproc__pipe(fd, O_NONBLOCK);
+    if (error != 0) return error;
+    q->maxsize = maxsize;
+    error = mproc__queue_size_pipe(q, fd[1]);
+    if (error == 0) error = mproc__port_make(&q->port, fd);
+    if (error == 0) return 0;
+    mproc__close(&fd[0]);
+    mproc__close(&fd[1]);
+    return error;
+}
+
+MPROC_DEF mproc_queue *mproc_queue_new(size_t maxsize) {
+    int error = mproc__init();
+    if (error != 0) return (mproc_queue *)mproc__fail(error);
+    if (maxsize > INT32_MAX) return (mproc_queue *)mproc__fail(-ENOSPC);
+    mproc_queue *q = (mproc_queue *)mproc__alloc(sizeof *q, true);
+    if (q == NULL) return (mproc_queue *)mproc__fail(MPROC_ENOMEM);
+    error = mproc__queue_set_up(q, maxsize);
+    if (error == 0) {
+        mproc__tag_set(&q->tag, MPROC__QUEUE);
+        return q;
+    }
+    mproc__dealloc(q);
+    return (mproc_queue *)mproc__fail(error);
+}
+
+/* Messages */
+
+MPROC__FN mproc__message *mproc__message_new(size_t size) {
+    if (size > SIZE_MAX - MPROC__MESSAGE_ROOM) return NULL;
+    mproc__message *m = (mproc__message *)mproc__alloc(MPROC__MESSAGE_ROOM + size, false);
+    if (m == NULL) return NULL;
+    m->next = NULL;
+    m->size = size;
+    mproc__tag_set(mproc__tag_before(mproc__message_data(m)), MPROC__MESSAGE);
+    return m;
+}
+
+MPROC__FN void mproc__message_free(mproc__message *m) {
+    MPROC__STORE(&mproc__tag_before(mproc__message_data(m))->magic, 0);
+    mproc__dealloc(m);
+}
+
+MPROC__FN void mproc__copy(void *to, const void *from, size_t size) {
+    if (size != 0) memcpy(to, from, size); /* memcpy must not be given NULL, not even for nothing */
+}
+
+/* Room for one frame of any queue, aligned for its head. */
+typedef union mproc__frame_buffer {
+    mproc__frame head;
+    char bytes[MPROC__FRAME];
+} mproc__frame_buffer;
+
+MPROC__FN mproc__message *mproc__frame_message(const mproc__frame *f) {
+    return (mproc__message *)(uintptr_t)f->where;
+}
+MPROC__FN size_t mproc__inline_room(const mproc_queue *q) { return q->frame - MPROC__FRAME_HEAD; }
+
+/* Makes the frame of a message. 0 or -ENOMEM. */
+MPROC__FN int mproc__frame_pack(const mproc_queue *q, mproc__frame *f, const void *data, size_t size) {
+    f->size = size;
+    f->where = MPROC__INLINE;
+    if (size <= mproc__inline_room(q)) {
+        mproc__copy(f + 1, data, size);
+        return 0;
+    }
+    mproc__message *m = mproc__message_new(size);
+    if (m == NULL) return MPROC_ENOMEM;
+    memcpy(mproc__message_data(m), data, size);
+    f->where = (uint64_t)(uintptr_t)m;
+    return 0;
+}
+
+MPROC__FN void mproc__frame_drop(const mproc__frame *f) {
+    if (f->where > MPROC__WAKE) mproc__message_free(mproc__frame_message(f));
+}
+
+MPROC__FN void mproc__frame_unpack(const mproc__frame *f, void *buffer) {
+    if (f->where == MPROC__INLINE) mproc__copy(buffer, f + 1, (size_t)f->size);
+    else mproc__copy(buffer, mproc__message_data(mproc__frame_message(f)), (size_t)f->size);
+    mproc__frame_drop(f);
+}
+
+MPROC__FN void mproc__queue_note_largest(mproc_queue *q, size_t size) {
+    size_t old = MPROC__LOAD(&q->largest);
+    while (old < size && !MPROC__CAS(&q->largest, &old, size)) continue;
+}
+
+/* Length */
+
+MPROC__FN size_t mproc__queue_frames(const mproc_queue *q, int fd) {
+    int bytes = 0;
+    return ioctl(fd, FIONREAD, &bytes) == 0 ? (size_t)bytes / q->frame : 0;
+}
+
+MPROC__FN void mproc__queue_get_lock(mproc_queue *q, int64_t deadline, int *error) {
+    *error = mproc__mutex_lock(&q->get_lock, deadline);
+    if (*error != -EOWNERDEAD) return;
+    mproc__mutex_repaired(&q->get_lock); /* the list changes by single stores: it is right as it is */
+    *error = 0;
+}
+
+MPROC__FN size_t mproc__queue_length(mproc_queue *q, int fd) {
+    size_t n = mproc__queue_frames(q, fd);
+    if (MPROC__LOAD(&q->back) == NULL && MPROC__LOAD(&q->marks) == 0) return n;
+    int error;
+    mproc__queue_get_lock(q, MPROC__NEVER, &error);
+    n = mproc__queue_frames(q, fd);
+    size_t marks = MPROC__LOAD(&q->marks);
+    n = n > marks ? n - marks : 0;
+    for (const mproc__message *m = q->back; m != NULL; m = m->next) n++;
+    mproc__mutex_unlock(&q->get_lock);
+    return n;
+}
+
+MPROC_DEF size_t mproc_queue_qsize(mproc_queue *queue) {
+    int fd[2];
+    if (!mproc__is_queue(queue) || mproc__port_fds(&queue->port, fd) != 0) return 0;
+    return mproc__queue_length(queue, fd[0]);
+}
+
+MPROC_DEF bool mproc_queue_empty(mproc_queue *queue) { return mproc_queue_qsize(queue) == 0; }
+
+MPROC_DEF bool mproc_queue_full(mproc_queue *queue) {
+    int fd[2];
+    if (!mproc__is_queue(queue) || mproc__port_fds(&queue->port, fd) != 0) return false;
+    if (queue->maxsize != 0) return mproc__queue_length(queue, fd[0]) >= queue->maxsize;
+    return !mproc__poll(fd[1], POLLOUT, 0);
+}
+
+/* Put */
+
+/* Writes n frames, as many as there is room for now; how many went, or -EAGAIN for none, or an error. */
+MPROC__FN ssize_t mproc__queue_write(const mproc_queue *q, int fd, const void *frames, size_t n) {
+    ssize_t bytes;
+    while ((bytes = write(fd, frames, n * q->frame)) < 0 && errno == EINTR) continue;
+    return bytes < 0 ? -errno : bytes / (ssize_t)q->frame;
+}
+
+/* The same under the bound: no more than maxsize in the queue. */
+MPROC__FN ssize_t mproc__queue_write_bounded(mproc_queue *q, const int fd[2], const char *frames, size_t n,
+                                             int64_t deadline) {
+    int error = mproc__mutex_lock(&q->put_lock, mproc__grace(deadline));
+    if (error == -EOWNERDEAD) mproc__mutex_repaired(&q->put_lock);
+    else if (error != 0) return error;
+    size_t length = mproc__queue_length(q, fd[0]), room = length < q->maxsize ? q->maxsize - length : 0;
+    ssize_t put = -EAGAIN;
+    if (room > 0) put = mproc__queue_write(q, fd[1], frames, n < room ? n : room);
+    mproc__mutex_unlock(&q->put_lock);
+    return put;
+}
+
+MPROC__FN ssize_t mproc__queue_try_put(mproc_queue *q, const int fd[2], const char *frames, size_t n,
+                                       int64_t deadline) {
+    if (MPROC__LOAD(&q->closed)) return MPROC_ECLOSED;
+    if (n > q->batch) n = q->batch;
+    if (q->maxsize == 0) return mproc__queue_write(q, fd[1], frames, n);
+    return mproc__queue_write_bounded(q, fd, frames, n, deadline);
+}
+
+/* Full: waits for a change. Half the usual slice, so that close is noticed soon. */
+MPROC__FN void mproc__queue_await_room(mproc_queue *q, const int fd[2], int64_t deadline) {
+    int64_t ns = mproc__least(mproc__left(deadline), MPROC__SLICE / 2);
+    if (q->maxsize == 0) {
+        mproc__poll(fd[1], POLLOUT, ns);
+        return;
+    }
+    MPROC__STORE(&q->room, 1);
+    if (MPROC__LOAD(&q->closed)) return;
+    if (mproc__queue_length(q, fd[0]) >= q->maxsize) mproc__futex_wait(&q->room, 1, ns);
+    else mproc__poll(fd[1], POLLOUT, ns);
+}
+
+/* Puts n frames that stand one after another; how many, or an error when none. */
+MPROC__FN ssize_t mproc__queue_put_frames(mproc_queue *q, const int fd[2], const char *frames, size_t n,
+                                          int64_t deadline) {
+    size_t done = 0;
+    bool waiting = false;
+    ssize_t put = 0;
+    while (done < n) {
+        put = mproc__queue_try_put(q, fd, frames + done * q->frame, n - done, deadline);
+        if (put > 0) done += (size_t)put;
+        if (put >= 0) continue;
+        if (put == -EAGAIN && mproc__left(deadline) == 0) put = MPROC_ETIMEDOUT;
+        if (put != -EAGAIN) break;
+        if (!waiting) mproc__waits_on(q);
+        waiting = true;
+        mproc__queue_await_room(q, fd, deadline);
+    }
+    if (waiting) {
+        mproc__waits_on(NULL);
+        mproc__futex_wake(&q->room, 1); /* another putter may sleep, and there may be room for it too */
+    }
+    return done > 0 ? (ssize_t)done : put;
+}
+
+MPROC_DEF int mproc_queue_put(mproc_queue *queue, const void *data, size_t size, double timeout) {
+    int64_t deadline;
+    int fd[2], error;
+    mproc__frame_buffer frame;
+    if (!mproc__is_queue(queue) || (data == NULL && size > 0) || !mproc__deadline(timeout, &deadline))
+        return MPROC_EINVAL;
+    if (MPROC__LOAD(&queue->closed)) return MPROC_ECLOSED;
+    if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
+    if (size > MPROC__LOAD(&queue->largest)) mproc__queue_note_largest(queue, size);
+    if ((error = mproc__frame_pack(queue, &frame.head, data, size)) != 0) return error;
+    ssize_t put = mproc__queue_put_frames(queue, fd, frame.bytes, 1, deadline);
+    if (put == 1) return 0;
+    mproc__frame_drop(&frame.head);
+    return (int)put;
+}
+
+/* Packs up to n items into the buffer; how many, or an error when not even one. */
+MPROC__FN ssize_t mproc__queue_pack_many(const mproc_queue *q, char *frames, const char *items, size_t n,
+                                         size_t size) {
+    for (size_t i = 0; i < n; i++) {
+        mproc__frame *f = (mproc__frame *)(void *)(frames + i * q->frame);
+        int error = mproc__frame_pack(q, f, size != 0 ? items + i * size : items, size);
+        if (error != 0) return i > 0 ? (ssize_t)i : error;
+    }
+    return (ssize_t)n;
+}
+
+MPROC_DEF ssize_t mproc_queue_put_many(mproc_queue *queue, const void *items, size_t n, size_t size,
+                                       double timeout) {
+    int64_t deadline;
+    int fd[2], error;
+    union {
+        mproc__frame head;
+        char bytes[MPROC__BATCH];
+    } frames;
+    if (!mproc__is_queue(queue) || (items == NULL && n > 0 && size > 0) ||
+        !mproc__deadline(timeout, &deadline))
+        return MPROC_EINVAL;
+    if (size != 0 && n > SIZE_MAX / size) return MPROC_EINVAL;
+    if (MPROC__LOAD(&queue->closed)) return MPROC_ECLOSED;
+    if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
+    mproc__queue_note_largest(queue, size);
+    size_t done = 0, most = sizeof frames.bytes / queue->frame;
+    for (ssize_t packed, put; done < n; done += (size_t)put) {
+        const char *from = (const char *)items + done * size;
+        packed = mproc__queue_pack_many(queue, frames.bytes, from, n - done < most ? n - done : most, size);
+        if (packed < 0) return done > 0 ? (ssize_t)done : packed;
+        put = mproc__queue_put_frames(queue, fd, frames.bytes, (size_t)packed, deadline);
+        for (ssize_t i = put < 0 ? 0 : put; i < packed; i++)
+            mproc__frame_drop((mproc__frame *)(void *)(frames.bytes + (size_t)i * queue->frame));
+        if (put < 0) return done > 0 ? (ssize_t)done : put;
+        if (put < packed) return (ssize_t)(done + (size_t)put);
+    }
+    return (ssize_t)done;
+}
+
+/* Get */
+
+/* Reads up to n frames; how many, -EAGAIN for none, or an error. */
+MPROC__FN ssize_t mproc__queue_read(const mproc_queue *q, int fd, void *frames, size_t n) {
+    ssize_t bytes;
+    while ((bytes = read(fd, frames, n * q->frame)) < 0 && errno == EINTR) continue;
+    return bytes < 0 ? -errno : bytes / (ssize_t)q->frame;
+}
+
+/* True for a frame that is no message; it has done what it was for by being read. */
+MPROC__FN bool mproc__queue_skips(mproc_queue *q, const mproc__frame *f) {
+    if (f->where != MPROC__MARK && f->where != MPROC__WAKE) return false;
+    uint32_t marks = MPROC__LOAD(&q->marks);
+    while (marks > 0 && !MPROC__CAS(&q->marks, &marks, marks - 1)) continue;
+    return true;
+}
+
+/* Around a read: see `taken` above. */
+MPROC__FN mproc__seat *mproc__queue_begin_read(const mproc_queue *q) {
+    mproc__seat *s = mproc__seat_get();
+    if (s != NULL) MPROC__STORE(&s->getting, (uintptr_t)q);
+    return s;
+}
+MPROC__FN void mproc__queue_end_read(mproc_queue *q, mproc__seat *s, size_t got) {
+    if (got > 0) MPROC__ADD(&q->taken, got);
+    if (s != NULL) MPROC__STORE(&s->getting, 0);
+    if (got > 0 && q->maxsize != 0) mproc__flag_wake(&q->room, 1);
+}
+
+/* One message's frame from the pipe, or -EAGAIN. */
+MPROC__FN int mproc__queue_read_one(mproc_queue *q, int fd, mproc__frame *f) {
+    mproc__seat *s = mproc__queue_begin_read(q);
+    ssize_t n;
+    while ((n = mproc__queue_read(q, fd, f, 1)) > 0 && mproc__queue_skips(q, f)) continue;
+    mproc__queue_end_read(q, s, n > 0 ? 1 : 0);
+    return n > 0 ? 0 : n == 0 ? -EAGAIN : (int)n;
+}
+
+/* With get_lock held: a message that could not be taken becomes the first of the queue again. */
+MPROC__FN int mproc__queue_put_back(mproc_queue *q, const int fd[2], const mproc__frame *f) {
+    mproc__message *m =
+        f->where == MPROC__INLINE ? mproc__message_new((size_t)f->size) : mproc__frame_message(f);
+    if (m == NULL) { /* no memory: rather out of order than lost */
+        if (mproc__queue_write(q, fd[1], f, 1) == 1) MPROC__SUB(&q->taken, 1);
+        return MPROC_ENOMEM;
+    }
+    if (f->where == MPROC__INLINE) mproc__copy(mproc__message_data(m), f + 1, m->size);
+    m->next = q->back;
+    MPROC__STORE(&q->back, m);
+    MPROC__SUB(&q->taken, 1);
+    if (mproc__queue_frames(q, fd[0]) > 0) return 0;
+    mproc__frame_buffer mark; /* so that poll(2) on the pipe tells of the message */
+    memset(&mark, 0, sizeof mark);
+    mark.head.where = MPROC__MARK;
+    MPROC__ADD(&q->marks, 1);
+    if (mproc__queue_write(q, fd[1], &mark, 1) != 1) MPROC__SUB(&q->marks, 1);
+    return 0;
+}
+
+/* With get_lock held: takes the first message that was put back, as a frame. */
+MPROC__FN bool mproc__queue_take_back(mproc_queue *q, size_t capacity, mproc__frame *f, int *error) {
+    mproc__message *m = q->back;
+    if (m == NULL) return false;
+    if (m->size > capacity) {
+        *error = MPROC_EMSGSIZE;
+        return true;
+    }
+    MPROC__ADD(&q->taken, 1);
+    MPROC__STORE(&q->back, m->next);
+    f->size = m->size;
+    f->where = (uint64_t)(uintptr_t)m;
+    *error = 0;
+    return true;
+}
+
+/* One try for a getter whose buffer may be too small, or while something was put back. */
+MPROC__FN int mproc__queue_try_careful(mproc_queue *q, const int fd[2], size_t capacity, mproc__frame *f,
+                                       int64_t deadline) {
+    int error;
+    mproc__queue_get_lock(q, mproc__grace(deadline), &error);
+    if (error != 0) return error;
+    if (!mproc__queue_take_back(q, capacity, f, &error)) {
+        error = mproc__queue_read_one(q, fd[0], f);
+        if (error == -EAGAIN && mproc__queue_frames(q, fd[0]) == 0) MPROC__STORE(&q->marks, 0);
+        if (error == 0 && f->size > capacity) {
+            error = mproc__queue_put_back(q, fd, f);
+            if (error == 0) error = MPROC_EMSGSIZE;
+        }
+    }
+    mproc__mutex_unlock(&q->get_lock);
+    return error;
+}
+
+/* One try: 0 with a message's frame, -EAGAIN, or an error. */
+MPROC__FN int mproc__queue_try_get(mproc_queue *q, const int fd[2], size_t capacity, mproc__frame *f,
+                                   int64_t deadline) {
+    if (MPROC__LOAD(&q->back) != NULL || capacity < MPROC__LOAD(&q->largest))
+        return mproc__queue_try_careful(q, fd, capacity, f, deadline);
+    int error = mproc__queue_read_one(q, fd[0], f);
+    if (error != 0 || f->size <= capacity) return error;
+    mproc__queue_get_lock(q, MPROC__NEVER, &error); /* a larger one than ever was put just now */
+    error = mproc__queue_put_back(q, fd, f);
+    mproc__mutex_unlock(&q->get_lock);
+    return error != 0 ? error : MPROC_EMSGSIZE;
+}
+
+/* Waits for a message's frame. */
+MPROC__FN int mproc__queue_get_frame(mproc_queue *q, const int fd[2], size_t capacity, mproc__frame *f,
+                                     int64_t deadline) {
+    bool waiting = false;
+    int error;
+    for (;;) {
+        bool closed = MPROC__LOAD(&q->closed) != 0; /* before the try: what was put before close counts */
+        error = mproc__queue_try_get(q, fd, capacity, f, deadline);
+        if (error != -EAGAIN) break;
+        error = closed ? MPROC_ECLOSED : MPROC_ETIMEDOUT;
+        int64_t left = mproc__left(deadline);
+        if (closed || left == 0) break;
+        if (!waiting) mproc__waits_on(q);
+        waiting = true;
+        mproc__poll(fd[0], POLLIN, mproc__least(left, MPROC__SLICE));
+    }
+    if (waiting) mproc__waits_on(NULL);
+    return error;
+}
+
+MPROC_DEF ssize_t mproc_queue_get(mproc_queue *queue, void *buffer, size_t capacity, double timeout) {
+    int64_t deadline;
+    int fd[2], error;
+    mproc__frame_buffer frame;
+    if (!mproc__is_queue(queue) || (buffer == NULL && capacity > 0) || !mproc__deadline(timeout, &deadline))
+        return MPROC_EINVAL;
+    if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
+    error = mproc__queue_get_frame(queue, fd, capacity, &frame.head, deadline);
+    if (error != 0) return error;
+    ssize_t size = (ssize_t)frame.head.size;
+    mproc__frame_unpack(&frame.head, buffer);
+    return size;
+}
+
+MPROC_DEF void *mproc_queue_take(mproc_queue *queue, size_t *size, double timeout) {
+    int64_t deadline;
+    int fd[2], error;
+    mproc__frame_buffer frame;
+    if (!mproc__is_queue(queue) || !mproc__deadline(timeout, &deadline)) return mproc__fail(MPROC_EINVAL);
+    if ((error = mproc__port_fds(&queue->port, fd)) != 0) return mproc__fail(error);
+    mproc__message *spare = mproc__message_new(mproc__inline_room(queue)); /* first: then nothing can fail */
+    if (spare == NULL) return mproc__fail(MPROC_ENOMEM);
+    error = mproc__queue_get_frame(queue, fd, SIZE_MAX, &frame.head, deadline);
+    mproc__message *m = spare;
+    if (error == 0 && frame.head.where == MPROC__INLINE) {
+        m->size = (size_t)frame.head.size;
+        mproc__copy(mproc__message_data(m), &frame.head + 1, m->size);
+    } else {
+        mproc__message_free(spare);
+        m = mproc__frame_message(&frame.head);
+    }
+    if (error != 0) return mproc__fail(error);
+    if (size != NULL) *size = m->size;
+    return mproc__message_data(m);
+}
+
+/* Writes one message into its place among n of one size. */
+MPROC__FN void mproc__frame_unpack_padded(const mproc__frame *f, char *item, size_t size) {
+    size_t used = (size_t)f->size;
+    mproc__frame_unpack(f, item);
+    if (used < size) memset(item + used, 0, size - used);
+}
+
+/* Unpacks the messages among n frames, the first `kept` of them; returns how many frames that took: all, or
+   fewer where one did not fit. */
+MPROC__FN size_t mproc__queue_unpack_many(mproc_queue *q, char *frames, size_t n, char *items, size_t size,
+                                          size_t *kept) {
+    for (size_t i = 0; i < n; i++) {
+        mproc__frame *f = (mproc__frame *)(void *)(frames + i * q->frame);
+        if (mproc__queue_skips(q, f)) continue;
+        if (f->size > size) return i;
+        mproc__frame_unpack_padded(f, items + (*kept)++ * size, size);
+    }
+    return n;
+}
+
+/* A message larger than any before came while we read: it and those after it go back, last one first. */
+MPROC__FN void mproc__queue_put_back_many(mproc_queue *q, const int fd[2], char *frames, size_t from,
+                                          size_t n) {
+    int error;
+    mproc__queue_get_lock(q, MPROC__NEVER, &error);
+    while (n-- > from) {
+        mproc__frame *f = (mproc__frame *)(void *)(frames + n * q->frame);
+        if (mproc__queue_skips(q, f)) continue;
+        MPROC__ADD(&q->taken, 1);
+        mproc__queue_put_back(q, fd, f);
+    }
+    mproc__mutex_unlock(&q->get_lock);
+}
+
+/* What is there now, many frames per call, for a getter whose items surely fit; how many. */
+MPROC__FN size_t mproc__queue_get_there(mproc_queue *q, const int fd[2], char *items, size_t n, size_t size) {
+    union {
+        mproc__frame head;
+        char bytes[MPROC__BATCH];
+    } frames;
+    size_t most = sizeof frames.bytes / q->frame, done = 0;
+    while (done < n) {
+        size_t want = n - done < most ? n - done : most, kept = 0, used = 0;
+        mproc__seat *s = mproc__queue_begin_read(q);
+        ssize_t got = mproc__queue_read(q, fd[0], frames.bytes, want);
+        if (got > 0)
+            used = mproc__queue_unpack_many(q, frames.bytes, (size_t)got, items + done * size, size, &kept);
+        if (got > 0 && used < (size_t)got) mproc__queue_put_back_many(q, fd, frames.bytes, used, (size_t)got);
+        mproc__queue_end_read(q, s, kept);
+        done += kept;
+        if (got < (ssize_t)want || used < want) break;
+    }
+    return done;
+}
+
+MPROC_DEF ssize_t mproc_queue_get_many(mproc_queue *queue, void *items, size_t n, size_t size,
+                                       double timeout) {
+    int64_t deadline;
+    int fd[2], error;
+    mproc__frame_buffer frame;
+    if (!mproc__is_queue(queue) || (items == NULL && size > 0) || n == 0 ||
+        !mproc__deadline(timeout, &deadline))
+        return MPROC_EINVAL;
+    if (size != 0 && n > SIZE_MAX / size) return MPROC_EINVAL;
+    if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
+    size_t done = 0;
+    char *to = (char *)items;
+    while (done < n) {
+        error = mproc__queue_get_frame(queue, fd, size, &frame.head, done > 0 ? 0 : deadline);
+        if (error != 0) break;
+        mproc__frame_unpack_padded(&frame.head, to + done++ * size, size);
+        if (done < n && MPROC__LOAD(&queue->back) == NULL && size >= MPROC__LOAD(&queue->largest))
+            done += mproc__queue_get_there(queue, fd, to + done * size, n - done, size);
+    }
+    return done > 0 ? (ssize_t)done : error;
+}
+
+/* The rest */
+
+MPROC_DEF int mproc_queue_close(mproc_queue *queue) {
+    int fd[2], error;
+    if (!mproc__is_queue(queue)) return MPROC_EINVAL;
+    if (MPROC__SWAP(&queue->closed, 1)) return 0;
+    mproc__futex_wake(&queue->room, INT32_MAX);
+    error = mproc__port_fds(&queue->port, fd);
+    if (error == 0 &&
+        mproc__queue_frames(queue, fd[0]) == 0) { /* getters may sleep in poll: give it a frame */
+        mproc__frame_buffer wake;
+        memset(&wake, 0, sizeof wake);
+        wake.head.where = MPROC__WAKE;
+        MPROC__ADD(&queue->marks, 1);
+        mproc__queue_write(queue, fd[1], &wake, 1);
+    }
+    return 0;
+}
+
+MPROC_DEF int mproc_queue_task_done(mproc_queue *queue) {
+    if (!mproc__is_queue(queue)) return MPROC_EINVAL;
+    size_t taken = MPROC__LOAD(&queue->taken);
+    do {
+        if (taken == 0) return MPROC_EINVAL;
+    } while (!MPROC__CAS(&queue->taken, &taken, taken - 1));
+    if (taken == 1) mproc__flag_wake(&queue->finished, INT32_MAX);
+    return 0;
+}
+
+/* Is a living thread between reading a message of q and counting it? */
+MPROC__FN bool mproc__queue_being_read(const mproc_queue *q) {
+    mproc__arena *a = mproc__shared;
+    for (uint32_t i = 0, n = MPROC__LOAD(&a->seats_used); i < n; i++) {
+        mproc__seat *s = &a->seat[i];
+        if (MPROC__LOAD(&s->getting) == (uintptr_t)q && mproc__seat_alive(s)) return true;
+    }
+    return false;
+}
+
+MPROC_DEF int mproc_queue_join(mproc_queue *queue, double timeout) {
+    int64_t deadline;
+    int fd[2], error;
+    if (!mproc__is_queue(queue) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
+    mproc__waits_on(queue);
+    for (;;) {
+        MPROC__STORE(&queue->finished, 1);
+        bool reading = false, done = mproc__queue_length(queue, fd[0]) == 0; /* in this order: see above */
+        if (done) reading = mproc__queue_being_read(queue);
+        if (done && !reading && MPROC__LOAD(&queue->taken) == 0) break;
+        if (mproc__left(deadline) == 0) {
+            error = MPROC_ETIMEDOUT;
+            break;
+        }
+        if (reading) mproc__sleep(MPROC__MS / 10);
+        else mproc__flag_sleep(&queue->finished, deadline);
+    }
+    mproc__waits_on(NULL);
+    return error;
+}
+
+MPROC_DEF int mproc_queue_fd(mproc_queue *queue) {
+    int fd[2], error;
+    if (!mproc__is_queue(queue)) return MPROC_EINVAL;
+    error = mproc__port_fds(&queue->port, fd);
+    return error != 0 ? error : fd[0];
+}
+
+MPROC_DEF int mproc_queue_free(mproc_queue *queue) {
+    int fd[2];
+    mproc__frame_buffer frame;
+    if (queue == NULL) return 0;
+    if (!mproc__is_queue(queue)) return MPROC_EINVAL;
+    if (mproc__awaited(queue)) return MPROC_EBUSY;
+    uint32_t magic = mproc__magic(&queue->tag);
+    if (!mproc__cas32(&queue->tag.magic, magic, 0)) return MPROC_EINVAL;
+    MPROC__STORE(&queue->closed, 1);
+    bool open = mproc__port_fds(&queue->port, fd) == 0;
+    while (open && mproc__queue_read(queue, fd[0], &frame, 1) == 1) mproc__frame_drop(&frame.head);
+    for (mproc__message *m = queue->back, *next; m != NULL; m = next) {
+        next = m->next;
+        mproc__message_free(m);
+    }
+    mproc__port_free(&queue->port);
+    mproc__dealloc(queue);
+    return 0;
+}
+
+/* ---- Pool ---------------------------------------------------------------------------------------------- */
+
+/* A supervisor process is the parent of the workers. It waits for their end, names the task that each one
+   held, replaces them, enforces time limits, and takes everything down with the program. It sleeps in
+   sigtimedwait, all signals blocked: SIGCHLD tells it of a worker's end, SIGCONT of news in shared memory or
+   of the program's end (through the pipe of mproc__tie), SIGTERM to terminate. SIGCONT, because it also
+   resumes a supervisor that somebody stopped, and is harmless should it ever reach a stranger.
+
+   A task stands in a slot (an mproc_future) whose one word holds {state, holder, generation}:
+
+       FREE -> FILLING(pid) -> READY(pid) -> RUNNING(worker) -> DONE(pid) -> FILLING(pid) -> FREE, next
+   generation
+
+   Each arrow is one compare-and-swap, so no instant exists at which a task belongs to nobody. Two structures
+   only help to find slots, and may be wrong without harm: a bitmap of free slots, and the ring, a queue of
+   slots that are ready. An entry of the ring whose slot is not READY any more is passed over. What processes
+   killed in between leave behind (a slot filled by the dead, a ready slot not in the ring, a free slot not in
+   the bitmap) the supervisor finds on its rounds.
+
+   A worker writes the slot's number into its record before it claims the slot. When it dies, the supervisor
+   looks at that slot: RUNNING under this worker's number means the task dies with it. */
+
+#define MPROC__SEGMENT     256       /* slots that are allocated together */
+#define MPROC__SEGMENTS    16384     /* at most: four million tasks and futures */
+#define MPROC__INLINE_TASK 96        /* bytes of argument and result that stand in the slot */
+#define MPROC__NESTING     32        /* tasks that wait for tasks of their own pool, in one worker */
+#define MPROC__WORKERS     4096      /* at most */
+#define MPROC__ORPHAN      0xffffffu /* for a pid: the process that asked is gone */
+
+enum { MPROC__FREE, MPROC__FILLING, MPROC__READY, MPROC__RUNNING, MPROC__DONE };
+
+typedef struct mproc__item { /* what came of one item of a task for many */
+    int32_t status;          /* 0 or an error */
+    int32_t code;            /* what the task returned, or how its worker ended */
+} mproc__item;
+
+struct mproc_future {
+    mproc__tag tag;    /* valid while somebody has the future in hand */
+    uint32_t index;    /* of this slot in its pool */
+    uint32_t detached; /* nobody wants the result: who finishes the task frees the slot */
+    uint64_t word;     /* generation << 32 | holder << 8 | state */
+    mproc_pool *pool;
+    mproc_task task;
+    char *arg;    /* of the first item; the others follow at distance arg_step */
+    char *result; /* likewise */
+    size_t arg_step, result_step;
+    mproc__item *items; /* one for each item; `single` when there is only one */
+    void *block;        /* arena memory that goes with the slot, or NULL */
+    uint32_t count;     /* items */
+    uint32_t done;      /* items finished: the next one is running */
+    uint32_t wake;      /* flag: somebody sleeps until it is done */
+    uint32_t cancel;    /* somebody wants it killed */
+    mproc__item single;
+    int32_t error; /* of the first item that failed, or 0 */
+    uint64_t room[MPROC__INLINE_TASK / 8];
+};
+
+typedef struct mproc__tally { /* counts of finished items */
+    size_t done, failed;
+} mproc__tally;
+
+typedef struct mproc__worker {
+    uint32_t pid;                     /* 0: none */
+    uint32_t number;                  /* as holder in a slot's word: new for each process, 24 bits */
+    uint32_t ready;                   /* its initializer succeeded */
+    uint32_t depth;                   /* of current: tasks that wait for tasks */
+    uint32_t assigned;                /* slot + 1 whose rest it inherits from its predecessor */
+    uint32_t current[MPROC__NESTING]; /* slot + 1 it claims or runs */
+    int64_t began[MPROC__NESTING];    /* when, if there is a time limit */
+    mproc__tally tally, next_tally;   /* folded: see mproc__worker_count */
+} mproc__worker;
+
+struct mproc_pool {
+    mproc__tag tag;
+    mproc__mutex life;                 /* held by the supervisor as long as it lives */
+    mproc__mutex grow;                 /* guards the addition of segments */
+    uint32_t started;                  /* 1, or minus the errno with which the start failed */
+    uint32_t closed, terminated, quit; /* no more tasks; kill all; workers shall leave */
+    uint32_t over;                     /* nothing runs any more: 1, or minus the error for what was left */
+    uint32_t watch;                    /* flag: somebody waits for started or over */
+    uint32_t cancels;                  /* tasks were marked to be cancelled */
+    pid_t supervisor, creator;
+    mproc_pool_options options;
+    char name[40];
+    int workers;
+    size_t respawned, crashed, timed_out; /* written by the supervisor alone */
+    mproc__tally gone;                    /* what workers that have ended had finished; likewise */
+    mproc__worker *worker;                /* workers of them */
+    uint32_t segments;                    /* in use */
+    uint32_t hint;                        /* segment in which a slot was freed last */
+    mproc_future *segment[MPROC__SEGMENTS];
+    uint32_t free[MPROC__SEGMENTS * (MPROC__SEGMENT / 32)]; /* a bit for each free slot */
+    uint64_t mask;                                          /* length of the ring minus 1 */
+    uint64_t *entry; /* the ring: position << 24 | slot + 1, or position << 24 */
+    char apart1[MPROC__LINE];
+    uint64_t tail;
+    char apart2[MPROC__LINE];
+    uint64_t head;
+    char apart3[MPROC__LINE];
+    uint32_t work;  /* flag: workers sleep here */
+    uint32_t space; /* flag: submitters sleep here */
+};
+
+static struct { /* in a worker: which */
+    mproc_pool *pool;
+    mproc__worker *worker;
+} mproc__me;
+
+MPROC__FN bool mproc__is_pool(const mproc_pool *pool) { return mproc__tag_is(pool, MPROC__POOL); }
+MPROC__FN bool mproc__is_future(const mproc_future *f) { return mproc__tag_is(f, MPROC__FUTURE); }
+
+/* Slots */
+
+MPROC__FN uint32_t mproc__state(uint64_t word) { return (uint32_t)(word & 0xff); }
+MPROC__FN uint32_t mproc__holder_of(uint64_t word) { return (uint32_t)(word >> 8 & 0xffffff); }
+MPROC__FN uint64_t mproc__word(uint64_t old, uint32_t state, uint32_t holder) {
+    return (old & ~(uint64_t)0xffffffff) | (uint64_t)holder << 8 | state;
+}
+MPROC__FN uint32_t mproc__own_holder(void) { return (uint32_t)mproc__self.pid & 0xffffff; }
+MPROC__FN bool mproc__is_done(const mproc_future *f) {
+    return mproc__state(MPROC__LOAD(&f->word)) == MPROC__DONE;
+}
+
+MPROC__FN mproc_future *mproc__slot(const mproc_pool *pool, uint32_t index) {
+    return pool->segment[index / MPROC__SEGMENT] + index % MPROC__SEGMENT;
+}
+
+/* Adds a segment of free slots. */
+MPROC__FN int mproc__pool_grow(mproc_pool *pool, uint32_t seen) {
+    int error = mproc__mutex_lock(&pool->grow, MPROC__NEVER);
+    if (error == -EOWNERDEAD) mproc__mutex_repaired(&pool->grow); /* it had added one, or not */
+    uint32_t n = pool->segments;
+    mproc_future *slots = NULL;
+    if (n == seen && n < MPROC__SEGMENTS)
+        slots = (mproc_future *)mproc__alloc(MPROC__SEGMENT * sizeof *slots, true);
+    if (slots != NULL) {
+        for (uint32_t i = 0; i < MPROC__SEGMENT; i++) {
+            slots[i].index = n * MPROC__SEGMENT + i;
+            slots[i].pool = pool;
+        }
+        pool->segment[n] = slots;
+        MPROC__STORE(&pool->segments, n + 1);
+        MPROC__STORE(&pool->hint, n);
+        for (uint32_t i = 0; i < MPROC__SEGMENT / 32; i++)
+            MPROC__STORE(&pool->free[n * (MPROC__SEGMENT / 32) + i], UINT32_MAX);
+    }
+    bool grown = pool->segments != seen;
+    mproc__mutex_unlock(&pool->grow);
+    return grown ? 0 : MPROC_ENOMEM;
+}
+
+MPROC__FN void mproc__bit_set(mproc_pool *pool, uint32_t index) {
+    __atomic_fetch_or(&pool->free[index / 32], (uint32_t)1 << index % 32, __ATOMIC_SEQ_CST);
+}
+
+/* Takes a bit out of one word of the bitmap, and the slot it stands for, if that is free indeed. */
+MPROC__FN mproc_future *mproc__slot_from(mproc_pool *pool, uint32_t word) {
+    for (uint32_t bits; (bits = MPROC__LOAD(&pool->free[word])) != 0;) {
+        uint32_t bit = (uint32_t)__builtin_ctz(bits);
+        __atomic_fetch_and(&pool->free[word], ~((uint32_t)1 << bit), __ATOMIC_SEQ_CST);
+        mproc_future *f = mproc__slot(pool, word * 32 + bit);
+        uint64_t w = MPROC__LOAD(&f->word);
+        if (mproc__state(w) != MPROC__FREE) continue;
+        if (mproc__cas64(&f->word, w, mproc__word(w, MPROC__FILLING, mproc__own_holder()))) return f;
+    }
+    return NULL;
+}
+
+/* A slot to fill, or NULL without memory. */
+MPROC__FN mproc_future *mproc__slot_claim(mproc_pool *pool) {
+    for (;;) {
+        uint32_t n = MPROC__LOAD(&pool->segments), words = n * (MPROC__SEGMENT / 32);
+        uint32_t start = MPROC__LOAD(&pool->hint) * (MPROC__SEGMENT / 32);
+        for (uint32_t i = 0; i < words; i++) {
+            uint32_t word = start + i < words ? start + i : start + i - words;
+            mproc_future *f = MPROC__LOAD(&pool->free[word]) != 0 ? mproc__slot_from(pool, word) : NULL;
+            if (f != NULL) return f;
+        }
+        if (mproc__pool_grow(pool, n) != 0) return NULL;
+    }
+}
+
+/* Gives a slot back that this process holds as FILLING, with its memory. */
+MPROC__FN void mproc__slot_free(mproc_future *f) {
+    void *block = f->block;
+    uint64_t word = MPROC__LOAD(&f->word);
+    MPROC__STORE(&f->tag.magic, 0);
+    f->block = NULL;
+    if (block != NULL) mproc__dealloc(block);
+    MPROC__STORE(&f->word, ((word >> 32) + 1) << 32 | MPROC__FREE);
+    mproc__bit_set(f->pool, f->index);
+    MPROC__STORE(&f->pool->hint, f->index / MPROC__SEGMENT);
+}
+
+/* Frees a finished task's slot, unless somebody else is faster. */
+MPROC__FN void mproc__slot_release(mproc_future *f) {
+    uint64_t w = MPROC__LOAD(&f->word);
+    if (mproc__state(w) == MPROC__DONE &&
+        mproc__cas64(&f->word, w, mproc__word(w, MPROC__FILLING, mproc__own_holder())))
+        mproc__slot_free(f);
+}
+
+/* The task is over: from is the word under which the caller holds it. False: somebody else ended it. */
+MPROC__FN bool mproc__slot_finish(mproc_future *f, uint64_t from) {
+    if (!mproc__cas64(&f->word, from, mproc__word(from, MPROC__DONE, 0))) return false;
+    mproc__flag_wake(&f->wake, INT32_MAX);
+    if (MPROC__LOAD(&f->detached)) mproc__slot_release(f);
+    return true;
+}
+
+/* Ring */
+
+/* After M. Michael and M. Scott: a position's entry is filled or emptied by one compare-and-swap, and whoever
+   finds head or tail lagging behind moves it on, so a process killed in between holds up nobody. */
+
+#define MPROC__INDEX_BITS 24
+#define MPROC__INDEX_MASK (((uint64_t)1 << MPROC__INDEX_BITS) - 1)
+
+MPROC__FN bool mproc__ring_push(mproc_pool *pool, uint32_t index) {
+    for (;;) {
+        uint64_t tail = MPROC__LOAD(&pool->tail), *entry = &pool->entry[tail & pool->mask];
+        uint64_t is = MPROC__LOAD(entry), position = is >> MPROC__INDEX_BITS;
+        if (position == tail && (is & MPROC__INDEX_MASK) == 0) {
+            if (!mproc__cas64(entry, is, tail << MPROC__INDEX_BITS | (index + 1))) continue;
+            mproc__cas64(&pool->tail, tail, tail + 1);
+            return true;
+        }
+        if (position == tail) mproc__cas64(&pool->tail, tail, tail + 1);
+        else if (position < tail) return false; /* full */
+    }
+}
+
+/* The entry at the head, 0 when the ring is empty. */
+MPROC__FN uint64_t mproc__ring_peek(mproc_pool *pool) {
+    for (;;) {
+        uint64_t head = MPROC__LOAD(&pool->head), is = MPROC__LOAD(&pool->entry[head & pool->mask]);
+        uint64_t position = is >> MPROC__INDEX_BITS;
+        if (position == head) return (is & MPROC__INDEX_MASK) != 0 ? is : 0;
+        if (position > head) mproc__cas64(&pool->head, head, head + 1);
+    }
+}
+
+MPROC__FN void mproc__ring_drop(mproc_pool *pool, uint64_t entry) {
+    uint64_t head = entry >> MPROC__INDEX_BITS;
+    mproc__cas64(&pool->entry[head & pool->mask], entry, (head + pool->mask + 1) << MPROC__INDEX_BITS);
+    mproc__cas64(&pool->head, head, head + 1);
+    if (MPROC__LOAD(&pool->space) && mproc__ring_peek(pool) != 0) {
+        uint64_t length = MPROC__LOAD(&pool->tail) - MPROC__LOAD(&pool->head);
+        if (length <= (pool->mask + 1) / 2) mproc__flag_wake(&pool->space, INT32_MAX);
+    } else if (MPROC__LOAD(&pool->space)) {
+        mproc__flag_wake(&pool->space, INT32_MAX);
+    }
+}
+
+/* Workers */
+
+MPROC__FN void mproc__supervisor_call(mproc_pool *pool) {
+    if (pool->supervisor > 0 && !MPROC__LOAD(&pool->over)) kill(pool->supervisor, SIGCONT);
+}
+
+/* Claims a ready slot for this worker, noting it first. */
+MPROC__FN bool mproc__worker_claim(mproc__worker *me, mproc_future *f, uint64_t word) {
+    MPROC__STORE(&me->current[me->depth], f->index + 1);
+    if (mproc__cas64(&f->word, word, mproc__word(word, MPROC__RUNNING, me->number))) return true;
+    MPROC__STORE(&me->current[me->depth], 0);
+    return false;
+}
+
+/* The next ready task, claimed; NULL when there is none. */
+MPROC__FN mproc_future *mproc__worker_take(mproc_pool *pool, mproc__worker *me) {
+    for (uint64_t entry; (entry = mproc__ring_peek(pool)) != 0;) {
+        mproc_future *f = mproc__slot(pool, (uint32_t)(entry & MPROC__INDEX_MASK) - 1);
+        uint64_t word = MPROC__LOAD(&f->word);
+        bool ready = mproc__state(word) == MPROC__READY;
+        if (ready && !mproc__worker_claim(me, f, word)) continue;
+        mproc__ring_drop(pool, entry);
+        if (!ready) continue;
+        if (MPROC__LOAD(&pool->work) && mproc__ring_peek(pool) != 0) mproc__flag_wake(&pool->work, 1);
+        return f;
+    }
+    return NULL;
+}
+
+/* Counts a task's items exactly once, whenever this process is killed: the sum is prepared, the slot leaves
+   RUNNING, the sum is put in force. Who finds the slot still RUNNING takes the old sum, else the new one. */
+MPROC__FN void mproc__worker_prepare_count(mproc__worker *me, const mproc_future *f) {
+    mproc__tally sum = me->tally;
+    for (uint32_t i = 0; i < f->count; i++) {
+        if (f->items[i].status == 0) sum.done++;
+        else if (f->items[i].status == MPROC_EFAILED) sum.failed++;
+    }
+    me->next_tally = sum;
+}
+
+/* Runs one item and notes what came of it. */
+MPROC__FN void mproc__run_item(mproc_future *f, uint32_t i) {
+    int code = f->task(f->arg + i * f->arg_step, f->result + i * f->result_step);
+    f->items[i].code = code;
+    f->items[i].status = code == 0 ? 0 : MPROC_EFAILED;
+    if (code != 0 && f->error == 0) f->error = MPROC_EFAILED;
+    MPROC__STORE(&f->done, i + 1);
+}
+
+/* Runs a claimed task, from its first unfinished item on. */
+MPROC__FN void mproc__worker_run(mproc_pool *pool, mproc__worker *me, mproc_future *f) {
+    uint32_t depth = me->depth;
+    uint64_t word = MPROC__LOAD(&f->word);
+    MPROC__STORE(&me->depth, depth + 1);
+    for (uint32_t i = f->done; i < f->count; i++) {
+        if (pool->options.task_timeout > 0) MPROC__STORE(&me->began[depth], mproc__now());
+        mproc__run_item(f, i);
+    }
+    MPROC__STORE(&me->began[depth], 0);
+    mproc__worker_prepare_count(me, f);
+    while (!mproc__slot_finish(f, word)) pause(); /* too late or cancelled: the supervisor kills us now */
+    me->tally = me->next_tally;
+    MPROC__STORE(&me->current[depth], 0);
+    MPROC__STORE(&me->depth, depth);
+}
+
+/* Nothing to do: tells a supervisor that waits for that, flushes what tasks printed, and sleeps. */
+MPROC__FN void mproc__worker_sleep(mproc_pool *pool) {
+    if (MPROC__LOAD(&pool->closed)) mproc__supervisor_call(pool);
+    fflush(stdout);
+    fflush(stderr);
+    mproc__flag_sleep(&pool->work, MPROC__NEVER);
+}
+
+MPROC__FN void mproc__worker_loop(mproc_pool *pool, mproc__worker *me) {
+    unsigned tasks = 0, most = pool->options.max_tasks_per_worker;
+    bool slept = false;
+    while (most == 0 || tasks < most) {
+        if (slept) MPROC__STORE(&pool->work, 1); /* others may sleep still: see the rule of flags */
+        mproc_future *f = mproc__worker_take(pool, me);
+        slept = false;
+        if (f == NULL) {
+            MPROC__STORE(&pool->work, 1);
+            f = mproc__worker_take(pool, me);
+        }
+        if (f != NULL) {
+            tasks += f->count;
+            mproc__worker_run(pool, me, f);
+        } else if (MPROC__LOAD(&pool->quit)) {
+            return;
+        } else {
+            mproc__worker_sleep(pool);
+            slept = true;
+        }
+    }
+}
+
+MPROC__FN void mproc__worker_main(mproc_pool *pool, mproc__worker *me) {
+    mproc__me.pool = pool;
+    mproc__me.worker = me;
+    mproc__become("", pool->name, true);
+    mproc__self.current.daemon = true;
+    if (pool->options.initializer != NULL && pool->options.initializer(pool->options.initarg) != 0)
+        mproc_exit(1);
+    MPROC__STORE(&me->ready, 1);
+    if (me->assigned != 0) {
+        mproc_future *rest = mproc__slot(pool, me->assigned - 1);
+        MPROC__STORE(&me->assigned, 0);
+        mproc__worker_run(pool, me, rest);
+    }
+    mproc__worker_loop(pool, me);
+    mproc_exit(0);
+}
+
+/* The supervisor */
+
+typedef struct mproc__supervisor {
+    mproc_pool *pool;
+    int life;                  /* readable once the program's process is gone */
+    sigset_t mask;             /* the creator's: workers run under it */
+    struct sigaction on_child; /* likewise */
+    uint32_t numbers;          /* of workers, given out so far */
+    int alive;                 /* workers */
+    int failures;              /* initializers that failed since one succeeded */
+    int64_t next_spawn;        /* not before: the pause after a failure */
+    int64_t pause;
+    int64_t next_round;          /* when to look for what the dead left in slots */
+    uint32_t round;              /* where the next round goes on */
+    uint32_t dead_pid, live_pid; /* the pids asked about last */
+} mproc__supervisor;
+
+/* Gives a worker's record to a new process. 0 or -errno. */
+MPROC__FN int mproc__worker_spawn(mproc__supervisor *s, mproc__worker *w) {
+    pid_t parent = mproc__self.pid;
+    s->numbers = (s->numbers + 1) & 0xffffff;
+    w->number = s->numbers;
+    w->ready = w->depth = 0;
+    memset(w->began, 0, sizeof w->began);
+    memset(w->current, 0, sizeof w->current);
+    memset(&w->tally, 0, sizeof w->tally);
+    if (w->assigned != 0) { /* the rest of a task for many: it is this worker's from the start */
+        mproc_future *rest = mproc__slot(s->pool, w->assigned - 1);
+        w->current[0] = w->assigned;
+        MPROC__STORE(&rest->word, mproc__word(MPROC__LOAD(&rest->word), MPROC__RUNNING, w->number));
+    }
+    pid_t pid = fork();
+    if (pid < 0) return -errno;
+    if (pid > 0) {
+        setpgid(pid, pid); /* both sides do it, so neither waits for the other */
+        MPROC__STORE(&w->pid, (uint32_t)pid);
+        s->alive++;
+        return 0;
+    }
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* the supervisor has one thread only, which ends with it */
+    if (getppid() != parent) _exit(1);
+    setpgid(0, 0);
+    close(s->life);
+    sigaction(SIGCHLD, &s->on_child, NULL);
+    pthread_sigmask(SIG_SETMASK, &s->mask, NULL);
+    mproc__worker_main(s->pool, w);
+    return 0;
+}
+
+/* A worker died in the middle of this task. */
+MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_future *f, int code) {
+    uint64_t word = MPROC__LOAD(&f->word);
+    if (mproc__state(word) != MPROC__RUNNING ||
+        mproc__holder_of(word) != w->number) { /* it had finished it */
+        w->tally = w->next_tally;
+        return;
+    }
+    uint32_t i = f->done;
+    if (i < f->count) {
+        f->items[i].code = code;
+        f->items[i].status = MPROC_ECRASHED;
+        if (f->error == 0) f->error = MPROC_ECRASHED;
+        f->done = i + 1;
+        MPROC__STORE(&s->pool->crashed, s->pool->crashed + 1);
+    }
+    if (f->done < f->count && !MPROC__LOAD(&s->pool->terminated)) {
+        w->assigned = f->index + 1;
+        return;
+    }
+    mproc__worker_prepare_count(w, f);
+    w->tally = w->next_tally;
+    mproc__slot_finish(f, word);
+}
+
+/* The worker has ended with this code: kills what it left behind, settles what it held. */
+MPROC__FN void mproc__worker_ended(mproc__supervisor *s, mproc__worker *w, int code) {
+    mproc_pool *pool = s->pool;
+    kill(-(pid_t)w->pid, SIGKILL);
+    for (int i = MPROC__NESTING - 1; i >= 0; i--)
+        if (w->current[i] != 0) mproc__task_lost(s, w, mproc__slot(pool, w->current[i] - 1), code);
+    pool->gone.done += w->tally.done;
+    pool->gone.failed += w->tally.failed;
+    memset(&w->tally, 0, sizeof w->tally);
+    if (w->ready) s->failures = 0;
+    else if (pool->options.initializer != NULL && code != -SIGKILL) s->failures++;
+    s->alive--;
+}
+
+/* Collects ended workers; each is looked at before its pid is given back. */
+MPROC__FN void mproc__supervisor_collect(mproc__supervisor *s) {
+    siginfo_t info;
+    for (;;) {
+        memset(&info, 0, sizeof info);
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) return;
+        int code = info.si_code == CLD_EXITED ? info.si_status & 0xff : -info.si_status;
+        for (int i = 0; i < s->pool->workers; i++) {
+            mproc__worker *w = &s->pool->worker[i];
+            if (w->pid != (uint32_t)info.si_pid) continue;
+            mproc__worker_ended(s, w, code);
+            MPROC__STORE(&w->pid, 0);
+        }
+        waitid(P_PID, (id_t)info.si_pid, &info, WEXITED | WNOHANG);
+    }
+}
+
+/* Replaces ended workers; pauses, longer each time, while that fails. */
+MPROC__FN void mproc__supervisor_replace(mproc__supervisor *s) {
+    mproc_pool *pool = s->pool;
+    for (int i = 0; i < pool->workers && !MPROC__LOAD(&pool->quit); i++) {
+        mproc__worker *w = &pool->worker[i];
+        if (w->pid != 0 || (s->next_spawn != 0 && mproc__now() < s->next_spawn)) continue;
+        int error = mproc__worker_spawn(s, w);
+        if (error == 0) {
+            MPROC__STORE(&pool->respawned, pool->respawned + 1);
+            s->pause = 0;
+        }
+        bool bad = error != 0 || s->failures > 0;
+        s->pause = !bad ? 0 : mproc__least(s->pause * 2 + 10 * MPROC__MS, MPROC__SECOND / 2);
+        s->next_spawn = bad ? mproc__now() + s->pause : 0;
+        if (bad) return;
+    }
+}
+
+/* Ends a running task and its worker: too long, or cancelled. */
+MPROC__FN void mproc__task_kill(mproc__supervisor *s, mproc__worker *w, mproc_future *f, int status) {
+    uint64_t word = MPROC__LOAD(&f->word);
+    if (mproc__state(word) != MPROC__RUNNING || mproc__holder_of(word) != w->number) return;
+    mproc__item before = f->items[f->done], after = {status, -SIGKILL};
+    f->items[f->done] = after;
+    f->error = status;
+    if (!mproc__cas64(&f->word, word, mproc__word(word, MPROC__DONE, 0))) {
+        f->items[f->done] = before;
+        return;
+    }
+    if (status == MPROC_ETIMEDOUT) MPROC__STORE(&s->pool->timed_out, s->pool->timed_out + 1);
+    kill(-(pid_t)w->pid, SIGKILL);
+    kill((pid_t)w->pid, SIGKILL);
+    mproc__flag_wake(&f->wake, INT32_MAX);
+    if (MPROC__LOAD(&f->detached)) mproc__slot_release(f);
+}
+
+/* Kills tasks past their limit and tasks to be cancelled; the moment of the next limit. */
+MPROC__FN int64_t mproc__supervisor_limits(mproc__supervisor *s) {
+    mproc_pool *pool = s->pool;
+    bool cancels = MPROC__LOAD(&pool->cancels) != 0;
+    if (cancels) MPROC__STORE(&pool->cancels, 0);
+    if (pool->options.task_timeout <= 0 && !cancels) return MPROC__NEVER;
+    int64_t limit = pool->options.task_timeout <= 0 ? 0 : (int64_t)(pool->options.task_timeout * 1e9);
+    int64_t now = mproc__now(), next = limit > 0 ? now + limit : MPROC__NEVER;
+    for (int i = 0; i < pool->workers; i++) {
+        mproc__worker *w = &pool->worker[i];
+        for (uint32_t d = 0, depth = MPROC__LOAD(&w->depth); w->pid != 0 && d < depth && d < MPROC__NESTING;
+             d++) {
+            uint32_t current = MPROC__LOAD(&w->current[d]);
+            int64_t began = MPROC__LOAD(&w->began[d]);
+            if (current == 0) continue;
+            mproc_future *f = mproc__slot(pool, current - 1);
+            if (MPROC__LOAD(&f->cancel)) mproc__task_kill(s, w, f, MPROC_ECANCELED);
+            else if (limit > 0 && began != 0 && began + limit <= now)
+                mproc__task_kill(s, w, f, MPROC_ETIMEDOUT);
+            else if (limit > 0 && began != 0) next = mproc__least(next, began + limit);
+        }
+    }
+    return next;
+}
+
+/* Has the process that this word names ended? The last answers are kept for the length of a round. */
+MPROC__FN bool mproc__holder_dead(mproc__supervisor *s, uint64_t word) {
+    uint32_t pid = mproc__holder_of(word);
+    if (pid == s->live_pid || pid == MPROC__ORPHAN || pid == 0) return false;
+    if (pid == s->dead_pid) return true;
+    bool dead = !mproc__alive((pid_t)pid, (pid_t)pid);
+    *(dead ? &s->dead_pid : &s->live_pid) = pid;
+    return dead;
+}
+
+/* Puts right what a killed process may have left in one slot. */
+MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
+    uint64_t word = MPROC__LOAD(&f->word);
+    switch (mproc__state(word)) {
+    case MPROC__FREE: mproc__bit_set(s->pool, f->index); break;
+    case MPROC__FILLING:
+        if (mproc__holder_dead(s, word) &&
+            mproc__cas64(&f->word, word, mproc__word(word, MPROC__FILLING, mproc__own_holder())))
+            mproc__slot_free(f);
+        break;
+    case MPROC__READY: /* it runs all the same, and may not be in the ring yet */
+        if (!mproc__holder_dead(s, word)) break;
+        MPROC__STORE(&f->detached, 1);
+        if (mproc__ring_push(s->pool, f->index))
+            mproc__cas64(&f->word, word, mproc__word(word, MPROC__READY, MPROC__ORPHAN));
+        break;
+    case MPROC__DONE:
+        if (mproc__state(word) == MPROC__DONE && MPROC__LOAD(&f->detached)) mproc__slot_release(f);
+        break;
+    default: break;
+    }
+}
+
+MPROC__FN void mproc__supervisor_round(mproc__supervisor *s) {
+    uint32_t slots = MPROC__LOAD(&s->pool->segments) * MPROC__SEGMENT;
+    s->dead_pid = s->live_pid = 0;
+    for (uint32_t i = 0; i < slots && i < 8192; i++) {
+        if (s->round >= slots) s->round = 0;
+        mproc__slot_tidy(s, mproc__slot(s->pool, s->round++));
+    }
+    s->next_round = mproc__now() + MPROC__SECOND;
+}
+
+MPROC__FN bool mproc__supervisor_drained(mproc__supervisor *s) {
+    mproc_pool *pool = s->pool;
+    if (!MPROC__LOAD(&pool->closed) || mproc__ring_peek(pool) != 0) return false;
+    for (int i = 0; i < pool->workers; i++)
+        if (pool->worker[i].assigned != 0 || MPROC__LOAD(&pool->worker[i].current[0]) != 0) return false;
+    return mproc__ring_peek(pool) == 0;
+}
+
+/* Kills the workers and waits for them. */
+MPROC__FN void mproc__supervisor_kill(mproc__supervisor *s) {
+    MPROC__STORE(&s->pool->quit, 1);
+    MPROC__STORE(&s->pool->terminated, 1);
+    for (int i = 0; i < s->pool->workers; i++) {
+        pid_t pid = (pid_t)s->pool->worker[i].pid;
+        if (pid == 0) continue;
+        kill(-pid, SIGKILL);
+        kill(pid, SIGKILL);
+    }
+    while (s->alive > 0) {
+        siginfo_t info;
+        mproc__supervisor_collect(s);
+        if (s->alive > 0 && waitid(P_ALL, 0, &info, WEXITED | WNOWAIT) != 0 && errno != EINTR) break;
+    }
+}
+
+/* The last act: what has not finished gets this error, and everybody is told. */
+MPROC__FN void mproc__supervisor_end(mproc__supervisor *s, int error) {
+    mproc_pool *pool = s->pool;
+    MPROC__STORE(&pool->closed, 1);
+    MPROC__STORE(&pool->over, error != 0 ? (uint32_t)-error : 1);
+    for (uint32_t i = 0, n = MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i < n; i++) {
+        mproc_future *f = mproc__slot(pool, i);
+        uint64_t word = MPROC__LOAD(&f->word);
+        if (mproc__state(word) != MPROC__READY && mproc__state(word) != MPROC__RUNNING) continue;
+        f->error = error;
+        for (uint32_t k = f->done; k < f->count; k++) f->items[k].status = error;
+        mproc__slot_finish(f, word);
+    }
+    mproc__flag_wake(&pool->watch, INT32_MAX);
+    mproc__futex_wake(&pool->space, INT32_MAX);
+    _exit(0);
+}
+
+/* 0: goes on; otherwise why the pool ends: ECANCELED, EBROKEN, or 1 for done. */
+MPROC__FN int mproc__supervisor_verdict(mproc__supervisor *s) {
+    mproc_pool *pool = s->pool;
+    if (MPROC__LOAD(&pool->terminated)) return MPROC_ECANCELED;
+    if (s->failures >= (pool->workers == 1 ? 2 : 3)) return MPROC_EBROKEN;
+    if (s->alive == 0 && s->pause >= MPROC__SECOND / 4) return MPROC_EBROKEN; /* not one can be forked */
+    if (s->alive == 0 && MPROC__LOAD(&pool->quit)) return 1;
+    return 0;
+}
+
+/* Sleeps until a signal or the moment, a quarter second at most. */
+MPROC__FN void mproc__supervisor_sleep(mproc__supervisor *s, const sigset_t *all, int64_t until) {
+    struct timespec t;
+    if (s->next_spawn != 0) until = mproc__least(until, s->next_spawn);
+    int64_t ns = mproc__least(mproc__left(until), MPROC__SECOND / 4);
+    t.tv_sec = 0;
+    t.tv_nsec = (long)ns;
+    if (sigtimedwait(all, NULL, &t) == SIGTERM) MPROC__STORE(&s->pool->terminated, 1);
+}
+
+MPROC__FN void mproc__supervisor_loop(mproc__supervisor *s, const sigset_t *all) {
+    for (;;) {
+        mproc__supervisor_collect(s);
+        int why = mproc__supervisor_verdict(s);
+        if (why == 0 && mproc__poll(s->life, POLLIN, 0)) why = MPROC_ECANCELED; /* the program is gone */
+        if (why != 0) {
+            if (why != 1) mproc__supervisor_kill(s);
+            mproc__supervisor_end(s, why == 1 ? 0 : why);
+        }
+        if (mproc__supervisor_drained(s)) {
+            MPROC__STORE(&s->pool->quit, 1);
+            mproc__futex_wake(&s->pool->work, INT32_MAX);
+        }
+        mproc__supervisor_replace(s);
+        int64_t next = mproc__supervisor_limits(s);
+        if (mproc__now() >= s->next_round) mproc__supervisor_round(s);
+        mproc__supervisor_sleep(s, all, next);
+    }
+}
+
+MPROC__FN void mproc__supervisor_main(mproc_pool *pool, int life, const sigset_t *mask) {
+    mproc__supervisor s;
+    sigset_t all;
+    struct sigaction normal;
+    memset(&s, 0, sizeof s);
+    s.pool = pool;
+    s.life = life;
+    s.mask = *mask;
+    memset(&normal, 0, sizeof normal);
+    normal.sa_handler = SIG_DFL;
+    sigfillset(&all);
+    sigaction(SIGCHLD, &normal, &s.on_child);
+    setpgid(0, 0); /* what the terminal sends is for the program */
+    mproc__mutex_lock(&pool->life, MPROC__NEVER);
+    mproc__become("", pool->name, true);
+    mproc__tie(life, SIGCONT);
+    int error = 0;
+    for (int i = 0; i < pool->workers && error == 0; i++) error = mproc__worker_spawn(&s, &pool->worker[i]);
+    if (error != 0) mproc__supervisor_kill(&s);
+    MPROC__STORE(&pool->started, error != 0 ? (uint32_t)-error << 1 : 1);
+    mproc__flag_wake(&pool->watch, INT32_MAX);
+    if (error != 0) _exit(1);
+    mproc__supervisor_loop(&s, &all);
+}
+
+/* Making a pool */
+
+MPROC__FN void mproc__pool_dispose(mproc_pool *pool) {
+    MPROC__STORE(&pool->tag.magic, 0);
+    for (uint32_t i = 0; i < pool->segments; i++) {
+        for (uint32_t k = 0; k < MPROC__SEGMENT; k++) {
+            mproc_future *f = &pool->segment[i][k];
+            MPROC__STORE(&f->tag.magic, 0);
+            if (f->block != NULL) mproc__dealloc(f->block);
+        }
+        mproc__dealloc(pool->segment[i]);
+    }
+    if (pool->worker != NULL) mproc__dealloc(pool->worker);
+    if (pool->entry != NULL) mproc__dealloc(pool->entry);
+    mproc__dealloc(pool);
+}
+
+MPROC__FN int mproc__pool_set_up(mproc_pool *pool, const mproc_pool_options *o) {
+    size_t ring = 16, backlog = o->backlog != 0 ? o->backlog : 4096;
+    while (ring < backlog) ring *= 2;
+    pool->options = *o;
+    pool->workers = o->workers > 0 ? o->workers : mproc_cpu_count();
+    unsigned number = MPROC__ADD(&mproc__shared->pools, 1);
+    if (o->name != NULL) snprintf(pool->name, sizeof pool->name, "%s", o->name);
+    else snprintf(pool->name, sizeof pool->name, "Pool-%u", number);
+    pool->mask = ring - 1;
+    pool->creator = mproc__self.pid;
+    pool->worker = (mproc__worker *)mproc__alloc((size_t)pool->workers * sizeof *pool->worker, true);
+    pool->entry = (uint64_t *)mproc__alloc(ring * sizeof *pool->entry, false);
+    if (pool->worker == NULL || pool->entry == NULL) return MPROC_ENOMEM;
+    for (uint64_t i = 0; i < ring; i++) pool->entry[i] = i << MPROC__INDEX_BITS;
+    int error = mproc__mutex_init(&pool->life);
+    return error != 0 ? error : mproc__mutex_init(&pool->grow);
+}
+
+/* Is the supervisor still there? If it was killed, notes that the pool is over. */
+MPROC__FN bool mproc__pool_lives(mproc_pool *pool) {
+    if (MPROC__LOAD(&pool->over)) return false;
+    int error = mproc__mutex_lock(&pool->life, 0);
+    if (error != 0 && error != -EOWNERDEAD) return true;
+    if (error == -EOWNERDEAD) mproc__mutex_repaired(&pool->life);
+    uint32_t none = 0;
+    MPROC__CAS(&pool->over, &none, (uint32_t)-MPROC_EBROKEN);
+    mproc__mutex_unlock(&pool->life);
+    return false;
+}
+
+/* The caller's own supervisor has ended or is about to: no zombie of it stays. */
+MPROC__FN void mproc__pool_bury(mproc_pool *pool) {
+    if (pool->creator != mproc__self.pid) return;
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__child *c = mproc__self.children;
+    while (c != NULL && (c->kind != MPROC__SUPERVISOR || c->pid != pool->supervisor)) c = c->next;
+    if (c != NULL) mproc__child_signal(c, SIGCONT); /* should somebody have stopped it */
+    if (c != NULL && mproc__child_wait(c, MPROC__NEVER) && c->users == 0) mproc__child_unlink(c);
+    pthread_mutex_unlock(&mproc__self.lock);
+}
+
+/* Waits until the supervisor has forked its workers. 0 or the error. */
+MPROC__FN int mproc__pool_await_start(mproc_pool *pool) {
+    for (;;) {
+        MPROC__STORE(&pool->watch, 1);
+        uint32_t started = MPROC__LOAD(&pool->started);
+        if (started == 1) return 0;
+        if (started != 0) return -(int)(started >> 1);
+        pthread_mutex_lock(&mproc__self.lock);
+        mproc__child *c = mproc__self.children;
+        while (c != NULL && c->pid != pool->supervisor) c = c->next;
+        bool ended = c == NULL || mproc__child_collect(c);
+        pthread_mutex_unlock(&mproc__self.lock);
+        if (ended) return MPROC_EAGAIN;
+        mproc__flag_sleep(&pool->watch, MPROC__NEVER);
+    }
+}
+
+/* Forks the supervisor with all signals blocked, so that none of the program's handlers runs in it. */
+MPROC__FN int mproc__pool_launch(mproc_pool *pool) {
+    mproc__child *c = mproc__child_new(MPROC__SUPERVISOR, true);
+    if (c == NULL) return MPROC_ENOMEM;
+    sigset_t all, mask;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &mask);
+    pid_t pid = mproc__spawn(c, true);
+    if (pid == 0) mproc__supervisor_main(pool, c->life[0], &mask);
+    pool->supervisor = pid;
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    if (pid < 0) return (int)pid;
+    int error = mproc__pool_await_start(pool);
+    if (error != 0) mproc__pool_bury(pool);
+    return error;
+}
+
+MPROC_DEF mproc_pool *mproc_pool_new_with(const mproc_pool_options *options) {
+    mproc_pool_options none;
+    memset(&none, 0, sizeof none);
+    const mproc_pool_options *o = options != NULL ? options : &none;
+    bool sound =
+        o->workers >= 0 && o->workers <= MPROC__WORKERS && o->task_timeout >= 0 && o->backlog <= 1u << 22;
+    if (!sound || (o->initializer == NULL && o->initarg != NULL))
+        return (mproc_pool *)mproc__fail(MPROC_EINVAL);
+    int error = mproc__init();
+    if (error != 0) return (mproc_pool *)mproc__fail(error);
+    mproc_pool *pool = (mproc_pool *)mproc__alloc(sizeof *pool, true);
+    if (pool == NULL) return (mproc_pool *)mproc__fail(MPROC_ENOMEM);
+    error = mproc__pool_set_up(pool, o);
+    if (error == 0) error = mproc__pool_launch(pool);
+    if (error == 0) {
+        mproc__tag_set(&pool->tag, MPROC__POOL);
+        return pool;
+    }
+    mproc__pool_dispose(pool);
+    return (mproc_pool *)mproc__fail(error);
+}
+
+MPROC_DEF mproc_pool *mproc_pool_new(int workers) {
+    mproc_pool_options options;
+    memset(&options, 0, sizeof options);
+    options.workers = workers;
+    return mproc_pool_new_with(&options);
+}
+
+/* Submitting */
+
+/* What a submission consists of. */
+typedef struct mproc__job {
+    mproc_task task;
+    const char *in; /* items, in_size apart */
+    char *out;      /* where results go if that is shared memory; otherwise NULL */
+    size_t in_size, out_size;
+    uint32_t count;
+    bool detached;
+} mproc__job;
+
+MPROC__FN size_t mproc__round16(size_t n) { return (n + 15) & ~(size_t)15; }
+
+/* Finds room for what a job needs beyond the slot, and copies the argument there. */
+MPROC__FN int mproc__slot_fill(mproc_future *f, const mproc__job *job) {
+    bool in_place = mproc__in_arena(job->in) || job->in_size == 0;
+    if (job->in_size > SIZE_MAX / 4 / job->count || job->out_size > SIZE_MAX / 4 / job->count)
+        return MPROC_ENOMEM;
+    size_t items = job->count > 1 ? mproc__round16(job->count * sizeof(mproc__item)) : 0;
+    size_t in = in_place ? 0 : mproc__round16(job->count * job->in_size);
+    size_t out = job->out != NULL ? 0 : job->count * job->out_size;
+    char *room = (char *)f->room;
+    if (items + in + out > sizeof f->room) {
+        f->block = mproc__alloc(items + in + out, false);
+        if (f->block == NULL) return MPROC_ENOMEM;
+        room = (char *)f->block;
+    }
+    f->items = items != 0 ? (mproc__item *)(void *)room : &f->single;
+    memset(f->items, 0, job->count * sizeof(mproc__item));
+    f->arg = in_place ? (char *)(uintptr_t)job->in : room + items;
+    f->result = job->out != NULL ? job->out : room + items + in;
+    if (in != 0) memcpy(f->arg, job->in, job->count * job->in_size);
+    if (out != 0) memset(f->result, 0, out);
+    f->arg_step = job->in_size;
+    f->result_step = job->out_size;
+    f->task = job->task;
+    f->count = job->count;
+    f->done = f->cancel = f->wake = 0;
+    f->error = 0;
+    f->detached = job->detached ? 1 : 0;
+    return 0;
+}
+
+MPROC__FN int mproc__pool_refuses(mproc_pool *pool) {
+    uint32_t over = MPROC__LOAD(&pool->over);
+    if (over > 1 && over != (uint32_t)ECANCELED) return -(int)over;
+    if (MPROC__LOAD(&pool->terminated) || over > 1) return MPROC_ECANCELED;
+    return MPROC__LOAD(&pool->closed) || over ? MPROC_ECLOSED : 0;
+}
+
+/* A worker whose pool is full must not wait for workers: it does a task itself. */
+MPROC__FN bool mproc__worker_helps(mproc_pool *pool) {
+    mproc__worker *me = mproc__me.worker;
+    if (mproc__me.pool != pool || me->depth >= MPROC__NESTING - 1) return false;
+    mproc_future *f = mproc__worker_take(pool, me);
+    if (f != NULL) mproc__worker_run(pool, me, f);
+    return f != NULL;
+}
+
+/* The ring is full: waits until it is half empty. */
+MPROC__FN int mproc__pool_await_space(mproc_pool *pool, int64_t deadline) {
+    if (mproc__worker_helps(pool)) return 0;
+    if (mproc__left(deadline) == 0) return MPROC_ETIMEDOUT;
+    mproc__waits_on(pool);
+    MPROC__STORE(&pool->space, 1);
+    if (MPROC__LOAD(&pool->tail) - MPROC__LOAD(&pool->head) > pool->mask)
+        mproc__flag_sleep(&pool->space, deadline);
+    mproc__waits_on(NULL);
+    mproc__pool_lives(pool);
+    return mproc__pool_refuses(pool);
+}
+
+/* Publishes a filled slot. What a close overtakes is taken back, unless a worker has it already. */
+MPROC__FN int mproc__slot_publish(mproc_pool *pool, mproc_future *f, int64_t deadline) {
+    uint64_t filling = MPROC__LOAD(&f->word), ready = mproc__word(filling, MPROC__READY, mproc__own_holder());
+    MPROC__STORE(&f->word, ready);
+    int error = 0;
+    while (error == 0 && !mproc__ring_push(pool, f->index)) error = mproc__pool_await_space(pool, deadline);
+    if (error == 0) {
+        mproc__flag_wake(&pool->work, 1);
+        error = mproc__pool_refuses(pool);
+    }
+    if (error != 0 && mproc__cas64(&f->word, ready, filling)) return error;
+    return 0;
+}
+
+/* Hands a job in. The future, or NULL and *error. */
+MPROC__FN mproc_future *mproc__pool_hand_in(mproc_pool *pool, const mproc__job *job, int64_t deadline,
+                                            int *error) {
+    *error = mproc__pool_refuses(pool);
+    if (*error != 0) return NULL;
+    mproc_future *f = mproc__slot_claim(pool);
+    *error = f != NULL ? mproc__slot_fill(f, job) : MPROC_ENOMEM;
+    if (*error == 0 && !job->detached) mproc__tag_set(&f->tag, MPROC__FUTURE);
+    if (*error == 0) *error = mproc__slot_publish(pool, f, deadline);
+    if (*error == 0) return f;
+    if (f != NULL) mproc__slot_free(f);
+    return NULL;
+}
+
+MPROC__FN int mproc__job_check(const mproc_pool *pool, mproc_task task, const void *arg, size_t arg_size) {
+    return mproc__is_pool(pool) && task != NULL && (arg != NULL || arg_size == 0) ? 0 : MPROC_EINVAL;
+}
+
+MPROC__FN mproc__job mproc__job_of(mproc_task task, const void *arg, size_t arg_size, size_t result_size) {
+    mproc__job job;
+    memset(&job, 0, sizeof job);
+    job.task = task;
+    job.in = (const char *)arg;
+    job.in_size = arg_size;
+    job.out_size = result_size;
+    job.count = 1;
+    return job;
+}
+
+MPROC_DEF mproc_future *mproc_pool_apply_async(mproc_pool *pool, mproc_task task, const void *arg,
+                                               size_t arg_size, size_t result_size) {
+    int error = mproc__job_check(pool, task, arg, arg_size);
+    if (error != 0) return (mproc_future *)mproc__fail(error);
+    mproc__job job = mproc__job_of(task, arg, arg_size, result_size);
+    mproc_future *f = mproc__pool_hand_in(pool, &job, MPROC__NEVER, &error);
+    return f != NULL ? f : (mproc_future *)mproc__fail(error);
+}
+
+MPROC_DEF int mproc_pool_submit(mproc_pool *pool, mproc_task task, const void *arg, size_t arg_size,
+                                double timeout) {
+    int64_t deadline;
+    int error = mproc__job_check(pool, task, arg, arg_size);
+    if (error != 0 || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    mproc__job job = mproc__job_of(task, arg, arg_size, 0);
+    job.detached = true;
+    mproc__pool_hand_in(pool, &job, deadline, &error);
+    return error;
+}
+
+MPROC_DEF int mproc_pool_apply(mproc_pool *pool, mproc_task task, const void *arg, size_t arg_size,
+                               void *result, size_t result_size) {
+    if (result == NULL && result_size != 0) return MPROC_EINVAL;
+    mproc_future *f = mproc_pool_apply_async(pool, task, arg, arg_size, result_size);
+    if (f == NULL) return -errno;
+    int error = mproc_future_get(f, result, MPROC_FOREVER);
+    mproc_future_free(f);
+    return error;
+}
+
+/* Futures */
+
+/* In a worker that waits for a task of its own pool: runs it here if nobody has begun it. */
+MPROC__FN bool mproc__worker_runs_own(mproc_future *f) {
+    mproc__worker *me = mproc__me.worker;
+    if (mproc__me.pool != f->pool || me->depth >= MPROC__NESTING - 1) return false;
+    uint64_t word = MPROC__LOAD(&f->word);
+    if (mproc__state(word) != MPROC__READY || !mproc__worker_claim(me, f, word)) return false;
+    mproc__worker_run(f->pool, me, f);
+    return true;
+}
+
+/* Waits until f is done. 0, MPROC_ETIMEDOUT, or why it never will be. */
+MPROC__FN int mproc__future_await(mproc_future *f, int64_t deadline) {
+    if (mproc__is_done(f)) return 0;
+    if (deadline == MPROC__NEVER && mproc__worker_runs_own(f)) return 0;
+    int error = 0;
+    mproc__waits_on(f);
+    while (!mproc__is_done(f)) {
+        MPROC__STORE(&f->wake, 1);
+        if (mproc__is_done(f)) break;
+        if (mproc__left(deadline) == 0) {
+            error = MPROC_ETIMEDOUT;
+            break;
+        }
+        mproc__flag_sleep(&f->wake, deadline);
+        if (mproc__is_done(f) || mproc__pool_lives(f->pool)) continue;
+        uint32_t over = MPROC__LOAD(&f->pool->over);
+        if (!mproc__is_done(f) && over > 1) error = -(int)over;
+        if (error != 0) break;
+    }
+    mproc__waits_on(NULL);
+    return error;
+}
+
+MPROC_DEF int mproc_future_wait(mproc_future *future, double timeout) {
+    int64_t deadline;
+    if (!mproc__is_future(future) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    return mproc__future_await(future, deadline);
+}
+
+MPROC_DEF bool mproc_future_ready(mproc_future *future) {
+    return mproc__is_future(future) && mproc__is_done(future);
+}
+
+MPROC_DEF bool mproc_future_successful(mproc_future *future) {
+    return mproc_future_ready(future) && future->error == 0;
+}
+
+MPROC_DEF int mproc_future_get(mproc_future *future, void *result, double timeout) {
+    int error = mproc_future_wait(future, timeout);
+    if (error != 0) return error;
+    if (future->error != 0) return future->error;
+    if (result != NULL) mproc__copy(result, future->result, future->result_step);
+    return 0;
+}
+
+MPROC_DEF int mproc_future_code(mproc_future *future) {
+    if (!mproc__is_future(future)) return MPROC_EINVAL;
+    return mproc__is_done(future) ? future->single.code : MPROC_EAGAIN;
+}
+
+MPROC_DEF int mproc_future_cancel(mproc_future *future) {
+    if (!mproc__is_future(future)) return MPROC_EINVAL;
+    for (;;) {
+        uint64_t word = MPROC__LOAD(&future->word);
+        if (mproc__state(word) == MPROC__DONE) return future->error == MPROC_ECANCELED ? 0 : -EALREADY;
+        if (mproc__state(word) == MPROC__READY) {
+            if (!mproc__cas64(&future->word, word, mproc__word(word, MPROC__FILLING, mproc__own_holder())))
+                continue;
+            future->error = future->single.status = MPROC_ECANCELED;
+            mproc__slot_finish(future, mproc__word(word, MPROC__FILLING, mproc__own_holder()));
+            return 0;
+        }
+        MPROC__STORE(&future->cancel, 1);
+        MPROC__STORE(&future->pool->cancels, 1);
+        mproc__supervisor_call(future->pool);
+        int error = mproc__future_await(future, mproc__now() + MPROC__SLICE);
+        if (error != 0 && error != MPROC_ETIMEDOUT) return error;
+    }
+}
+
+MPROC_DEF int mproc_future_free(mproc_future *future) {
+    if (future == NULL) return 0;
+    if (!mproc__is_future(future)) return MPROC_EINVAL;
+    if (mproc__awaited(future)) return MPROC_EBUSY;
+    if (!mproc__cas32(&future->tag.magic, mproc__magic(&future->tag), 0)) return MPROC_EINVAL;
+    MPROC__STORE(&future->detached, 1);
+    mproc__slot_release(future);
+    return 0;
+}
+
+/* Map */
+
+typedef struct mproc__map { /* a map under way: its chunks that are in the pool, oldest first */
+    mproc_pool *pool;
+    mproc__job job; /* of a whole chunk */
+    const char *in;
+    char *out;
+    bool out_shared;
+    size_t n, given, taken; /* items */
+    size_t first_failed;    /* item */
+    int error;              /* of that item, or of the pool */
+    mproc_future *window[256];
+    size_t head, tail; /* of the window, counting up */
+} mproc__map;
+#define MPROC__WINDOW (sizeof((mproc__map *)0)->window / sizeof(mproc_future *))
+
+/* Items per chunk: enough chunks to keep all workers busy to the end, few enough that handing them over is
+   cheap; one where a limit of time holds for each, so that it is plain which one passed it. */
+MPROC__FN uint32_t mproc__map_chunk(const mproc_pool *pool, size_t n, size_t in_size, size_t out_size) {
+    size_t chunk = n / ((size_t)pool->workers * 32), room = ((size_t)1 << 20) / (in_size + out_size + 1);
+    if (chunk > 256) chunk = 256;
+    if (chunk > room) chunk = room;
+    return chunk < 1 || pool->options.task_timeout > 0 ? 1 : (uint32_t)chunk;
+}
+
+/* Hands in the next chunk. */
+MPROC__FN int mproc__map_give(mproc__map *m) {
+    mproc__job job = m->job;
+    size_t left = m->n - m->given;
+    int error;
+    if (job.count > left) job.count = (uint32_t)left;
+    job.in = m->in + m->given * job.in_size;
+    if (m->out_shared) job.out = m->out + m->given * job.out_size;
+    mproc_future *f = mproc__pool_hand_in(m->pool, &job, MPROC__NEVER, &error);
+    if (f == NULL) return error;
+    m->window[m->tail++ % MPROC__WINDOW] = f;
+    m->given += job.count;
+    return 0;
+}
+
+/* Waits for the oldest chunk and takes its results. */
+MPROC__FN void mproc__map_take(mproc__map *m) {
+    mproc_future *f = m->window[m->head++ % MPROC__WINDOW];
+    int error = mproc__future_await(f, MPROC__NEVER);
+    for (uint32_t i = 0; i < f->count; i++) {
+        int status = error != 0 ? error : f->items[i].status;
+        size_t item = m->taken + i;
+        if (status != 0 && item < m->first_failed) {
+            m->first_failed = item;
+            m->error = status;
+        }
+        if (status == 0 && !m->out_shared && m->out != NULL)
+            mproc__copy(m->out + item * f->result_step, f->result + i * f->result_step, f->result_step);
+    }
+    m->taken += f->count;
+    mproc_future_free(f);
+}
+
+MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, size_t n, size_t in_size,
+                             void *out, size_t out_size) {
+    int error = mproc__job_check(pool, task, in, n == 0 ? 0 : in_size);
+    if (error != 0 || (out == NULL && out_size != 0 && n != 0)) return MPROC_EINVAL;
+    if ((in_size != 0 && n > SIZE_MAX / in_size) || (out_size != 0 && n > SIZE_MAX / out_size))
+        return MPROC_EINVAL;
+    if ((error = mproc__pool_refuses(pool)) != 0) return error;
+    mproc__map m;
+    memset(&m, 0, sizeof m);
+    m.pool = pool;
+    m.job = mproc__job_of(task, NULL, in_size, out_size);
+    m.job.count = mproc__map_chunk(pool, n, in_size, out_size);
+    m.in = (const char *)in;
+    m.out = (char *)out;
+    m.out_shared = out != NULL && mproc__in_arena(out);
+    m.n = n;
+    m.first_failed = SIZE_MAX;
+    while (m.taken < m.given || (m.given < n && error == 0)) {
+        while (error == 0 && m.given < n && m.tail - m.head < MPROC__WINDOW) error = mproc__map_give(&m);
+        size_t middle = m.head + (m.tail - m.head) / 2; /* one sleep for half of them */
+        if (m.tail > m.head) mproc__future_await(m.window[middle % MPROC__WINDOW], MPROC__NEVER);
+        while (m.head < m.tail && (m.head <= middle || m.given == n)) mproc__map_take(&m);
+        if (pool->options.progress != NULL) mproc_progress(stderr, pool->options.progress, m.taken, n);
+    }
+    return m.error != 0 ? m.error : error;
+}
+
+/* The end of a pool */
+
+MPROC_DEF int mproc_pool_close(mproc_pool *pool) {
+    if (!mproc__is_pool(pool)) return MPROC_EINVAL;
+    MPROC__STORE(&pool->closed, 1);
+    mproc__futex_wake(&pool->space, INT32_MAX);
+    mproc__supervisor_call(pool);
+    return 0;
+}
+
+/* Waits until nothing of the pool runs any more. */
+MPROC__FN int mproc__pool_await_end(mproc_pool *pool, int64_t deadline) {
+    int error = 0;
+    mproc__waits_on(pool);
+    while (error == 0 && mproc__pool_lives(pool)) {
+        MPROC__STORE(&pool->watch, 1);
+        if (MPROC__LOAD(&pool->over)) break;
+        if (mproc__left(deadline) == 0) error = MPROC_ETIMEDOUT;
+        else mproc__flag_sleep(&pool->watch, deadline);
+    }
+    mproc__waits_on(NULL);
+    if (error == 0) mproc__pool_bury(pool);
+    return error;
+}
+
+MPROC_DEF int mproc_pool_join(mproc_pool *pool, double timeout) {
+    int64_t deadline;
+    if (!mproc__is_pool(pool) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    if (mproc__me.pool == pool) return -EDEADLK; /* a worker would wait for itself */
+    if (!MPROC__LOAD(&pool->closed) && !MPROC__LOAD(&pool->terminated) && mproc__pool_lives(pool))
+        return MPROC_EBUSY;
+    return mproc__pool_await_end(pool, deadline);
+}
+
+MPROC_DEF int mproc_pool_terminate(mproc_pool *pool) {
+    if (!mproc__is_pool(pool)) return MPROC_EINVAL;
+    if (mproc__me.pool == pool) return -EDEADLK;
+    MPROC__STORE(&pool->terminated, 1);
+    mproc__supervisor_call(pool);
+    return mproc__pool_await_end(pool, MPROC__NEVER);
+}
+
+/* Does a living thread wait for the pool or one of its tasks? */
+MPROC__FN bool mproc__pool_awaited(const mproc_pool *pool) {
+    if (mproc__awaited(pool)) return true;
+    for (uint32_t i = 0, n = MPROC__LOAD(&mproc__shared->seats_used); i < n; i++) {
+        mproc__seat *s = &mproc__shared->seat[i];
+        const mproc_future *f = (const mproc_future *)MPROC__LOAD(&s->waiting);
+        if (s != mproc__own_seat && mproc__is_future(f) && f->pool == pool && mproc__seat_alive(s))
+            return true;
+    }
+    return false;
+}
+
+MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
+    if (pool == NULL) return 0;
+    int error = mproc_pool_terminate(pool);
+    if (error != 0) return error;
+    for (int64_t end = mproc__now() + MPROC__SECOND; mproc__pool_awaited(pool);) { /* they are waking up */
+        if (mproc__now() > end) return MPROC_EBUSY;
+        mproc__sleep(MPROC__MS);
+    }
+    if (!mproc__cas32(&pool->tag.magic, mproc__magic(&pool->tag), 0)) return MPROC_EINVAL;
+    mproc__pool_dispose(pool);
+    return 0;
+}
+
+MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
+    if (!mproc__is_pool(pool) || out == NULL) return MPROC_EINVAL;
+    memset(out, 0, sizeof *out);
+    out->done = pool->gone.done;
+    out->failed = pool->gone.failed;
+    out->crashed = pool->crashed;
+    out->timed_out = pool->timed_out;
+    out->respawned = pool->respawned;
+    uint64_t head = MPROC__LOAD(&pool->head), tail = MPROC__LOAD(&pool->tail);
+    out->pending = tail > head ? (size_t)(tail - head) : 0;
+    for (int i = 0; i < pool->workers; i++) {
+        const mproc__worker *w = &pool->worker[i];
+        out->done += w->tally.done;
+        out->failed += w->tally.failed;
+        out->workers += w->pid != 0;
+        out->running += w->pid != 0 && w->current[0] != 0;
+    }
+    return 0;
+}
+
+/* Progress */
+
+MPROC__FN void mproc__progress_bar(FILE *out, const char *label, size_t done, size_t total, double seconds) {
+    char bar[31];
+    double part = total > 0 ? (double)done / (double)total : 1,
+           rate = seconds > 0 ? (double)done / seconds : 0;
+    long left = rate > 0 ? (long)((double)(total - done) / rate + 0.5) : 0;
+    int full = (int)(part * 30);
+    memset(bar, '.', 30);
+    memset(bar, '#', (size_t)(full > 30 ? 30 : full));
+    bar[30] = 0;
+    fprintf(out, "\r%s [%s] %3d%% %zu/%zu %.0f/s %ld:%02ld left ", label, bar, (int)(part * 100), done, total,
+            rate, left / 60, left % 60);
+    if (done >= total) fputc('\n', out);
+    fflush(out);
+}
+
+MPROC_DEF void mproc_progress(FILE *out, const char *label, size_t done, size_t total) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static char last_label[32];
+    static size_t last_done, last_tenth;
+    static int64_t began, last;
+    if (out == NULL) return;
+    if (label == NULL) label = "";
+    if (done > total) done = total;
+    pthread_mutex_lock(&lock);
+    int64_t now = mproc__now();
+    bool fresh = began == 0 || done < last_done || strncmp(label, last_label, sizeof last_label - 1) != 0;
+    if (fresh) {
+        began = now;
+        last = 0;
+        last_tenth = 0;
+        snprintf(last_label, sizeof last_label, "%s", label);
+    }
+    size_t tenth = total > 0 ? (size_t)((double)done * 10 / (double)total) : 10;
+    bool end = done >= total && (fresh || last_done < total || last == 0);
+    last_done = done;
+    if (isatty(fileno(out))) {
+        if (end || now - last >= MPROC__SECOND / 20)
+            mproc__progress_bar(out, label, done, total, (double)(now - began) / 1e9);
+        if (end || now - last >= MPROC__SECOND / 20) last = now;
+    } else if (tenth > last_tenth) {
+        fprintf(out, "%s %zu%% (%zu of %zu)\n", label, tenth * 10, done, total);
+        fflush(out);
+        last = now;
+        last_tenth = tenth;
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+/* ---- Files --------------------------------------------------------------------------------------------- */
+
+/* flock(2) belongs to an open description, so every process must open its own: a handle notes which process
+   opened it and opens the path again in any other. Within a process the handle is guarded by a futex word.
+
+   An update writes a temporary file beside the target, locks it, and renames it over the target; whoever got
+   the lock of the old file meanwhile finds that the path names another file now, and locks that instead. So
+   the lock is always that of the file which the path names.
+
+   An append that fits one page of the file is a single step for the kernel. A longer one could be cut short
+   by SIGKILL: before it begins, a note beside the file says how long the file was, and whoever next locks the
+   file and finds the note cuts the file back to that. */
+
+struct mproc_file {
+    uint32_t magic;
+    uint32_t busy;  /* futex: 0 free, 1 a thread uses the handle, 2 and others wait */
+    uint32_t owner; /* tid of the thread that holds the lock */
+    pid_t pid;      /* of the process that opened fd */
+    int fd;
+    int held;     /* 0, LOCK_SH or LOCK_EX */
+    char *path;   /* absolute, links resolved */
+    char *beside; /* room for the names of the temporary file and the note */
+};
+
+#define MPROC__FILE_MAGIC 0x66696c65u
+
+MPROC__FN bool mproc__is_file(const mproc_file *f) {
+    return f != NULL && ((uintptr_t)f & 3) == 0 && f->magic == MPROC__FILE_MAGIC;
+}
+
+/* The name of a file of ours beside the target: ".NAME.mproc-SUFFIX". */
+MPROC__FN const char *mproc__beside(mproc_file *f, const char *suffix) {
+    const char *slash = strrchr(f->path, '/');
+    size_t room = strlen(f->path) + 16;
+    snprintf(f->beside, room, "%.*s.%s.mproc-%s", (int)(slash + 1 - f->path), f->path, slash + 1, suffix);
+    return f->beside;
+}
+
+MPROC__FN int mproc__file_open(mproc_file *f) {
+    struct stat st;
+    int fd = open(f->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+    if (fd < 0 && (errno == EACCES || errno == EROFS)) fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    fd = mproc__fd_above_stdio(fd);
+    if (fd < 0) return errno == EISDIR || errno == ENXIO ? MPROC_EINVAL : -errno;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+        f->fd = fd;
+        f->pid = getpid();
+        f->held = 0;
+        return 0;
+    }
+    close(fd);
+    return MPROC_EINVAL;
+}
+
+/* The absolute path of a file that exists by now, links resolved, so that an update replaces what a link
+   points to and not the link. */
+MPROC_DEF mproc_file *mproc_file_open(const char *path) {
+    if (path == NULL || path[0] == 0) return (mproc_file *)mproc__fail(MPROC_EINVAL);
+    mproc_file *f = (mproc_file *)calloc(1, sizeof *f);
+    if (f == NULL) return (mproc_file *)mproc__fail(MPROC_ENOMEM);
+    f->path = (char *)(uintptr_t)path;
+    int error = mproc__file_open(f);
+    if (error == 0) {
+        f->path = realpath(path, NULL);
+        f->beside = f->path != NULL ? (char *)malloc(strlen(f->path) + 16) : NULL;
+        f->magic = MPROC__FILE_MAGIC;
+        if (f->beside != NULL) return f;
+        error = MPROC_ENOMEM;
+        free(f->path);
+        close(f->fd);
+    }
+    free(f);
+    return (mproc_file *)mproc__fail(error);
+}
+
+/* One thread at a time uses a handle. In a child of fork the parent's threads do not count. */
+MPROC__FN int mproc__file_enter(mproc_file *f, int64_t deadline) {
+    if (f->pid != getpid()) {
+        close(f->fd); /* closing leaves the parent's lock alone, unlike unlocking */
+        int error = mproc__file_open(f);
+        if (error != 0) return error;
+        f->busy = f->owner = 0;
+    }
+    if (f->held != 0 && MPROC__LOAD(&f->owner) == (uint32_t)mproc__gettid()) return 0;
+    for (uint32_t is = 0; !MPROC__CAS(&f->busy, &is, is == 0 ? 1 : 2); is = 0) {
+        int64_t left = mproc__left(deadline);
+        if (left == 0) return MPROC_ETIMEDOUT;
+        if (is != 2 && !mproc__cas32(&f->busy, is, 2)) continue;
+        mproc__futex_wait(&f->busy, 2, mproc__least(left, MPROC__SLICE));
+    }
+    return 0;
+}
+MPROC__FN void mproc__file_leave(mproc_file *f) {
+    MPROC__STORE(&f->owner, 0);
+    if (MPROC__SWAP(&f->busy, 0) == 2) mproc__futex_wake(&f->busy, 1);
+}
+
+/* flock with a timeout: flock itself knows for ever and not at all, so in between it is tried at growing
+   distances, 10 ms at most. */
+MPROC__FN int mproc__flock(int fd, int how, int64_t deadline) {
+    for (int64_t pause = MPROC__MS / 20;; pause = mproc__least(pause * 2, 10 * MPROC__MS)) {
+        if (flock(fd, deadline == MPROC__NEVER ? how : how | LOCK_NB) == 0) return 0;
+        if (errno == EINTR) continue;
+        if (errno != EWOULDBLOCK) return -errno;
+        int64_t left = mproc__left(deadline);
+        if (left == 0) return MPROC_ETIMEDOUT;
+        mproc__sleep(mproc__least(pause, left));
+    }
+}
+
+/* Is the open file still the one that the path names? */
+MPROC__FN bool mproc__file_current(const mproc_file *f) {
+    struct stat open_one, named;
+    if (fstat(f->fd, &open_one) != 0 || stat(f->path, &named) != 0) return false;
+    return open_one.st_ino == named.st_ino && open_one.st_dev == named.st_dev;
+}
+
+/* With the exclusive lock: undoes a long append whose process was killed. */
+MPROC__FN void mproc__file_recover(mproc_file *f) {
+    const char *note = mproc__beside(f, "note");
+    long long size = -1, inode = -1;
+    char text[64];
+    int fd = open(note, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) return;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    struct stat st;
+    text[n > 0 ? n : 0] = 0;
+    bool whole = sscanf(text, "%lld %lld.", &inode, &size) == 2 && strchr(text, '.') != NULL;
+    if (whole && fstat(f->fd, &st) == 0 && (long long)st.st_ino == inode && st.st_size > (off_t)size &&
+        ftruncate(f->fd, (off_t)size) != 0)
+        return; /* the note stays for the next one */
+    unlink(note);
+}
+
+MPROC__FN int mproc__file_take(mproc_file *f, int how, int64_t deadline) {
+    for (;;) {
+        int error = mproc__flock(f->fd, how, deadline);
+        if (error != 0) return error;
+        if (mproc__file_current(f)) break;
+        close(f->fd); /* it was replaced while we waited */
+        f->fd = -1;
+        error = mproc__file_open(f);
+        if (error != 0) return error;
+    }
+    f->held = how;
+    MPROC__STORE(&f->owner, (uint32_t)mproc__gettid());
+    if (how == LOCK_EX) mproc__file_recover(f);
+    return 0;
+}
+
+MPROC__FN int mproc__file_lock(mproc_file *f, int how, double timeout) {
+    int64_t deadline;
+    if (!mproc__is_file(f) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    int error = mproc__file_enter(f, deadline);
+    if (error != 0) return error;
+    if (f->held != 0) return -EDEADLK;
+    error = mproc__file_take(f, how, deadline);
+    if (error != 0) mproc__file_leave(f);
+    return error;
+}
+
+MPROC_DEF int mproc_file_lock(mproc_file *file, double timeout) {
+    return mproc__file_lock(file, LOCK_EX, timeout);
+}
+MPROC_DEF int mproc_file_lock_shared(mproc_file *file, double timeout) {
+    return mproc__file_lock(file, LOCK_SH, timeout);
+}
+
+MPROC_DEF int mproc_file_unlock(mproc_file *file) {
+    if (!mproc__is_file(file)) return MPROC_EINVAL;
+    bool mine =
+        file->held != 0 && file->pid == getpid() && MPROC__LOAD(&file->owner) == (uint32_t)mproc__gettid();
+    if (!mine) return MPROC_EPERM;
+    file->held = 0;
+    int error = flock(file->fd, LOCK_UN) == 0 ? 0 : -errno;
+    mproc__file_leave(file);
+    return error;
+}
+
+/* Brackets an operation that needs the exclusive lock; *took tells whether to give it back. */
+MPROC__FN int mproc__file_begin(mproc_file *f, bool *took) {
+    if (!mproc__is_file(f)) return MPROC_EINVAL;
+    int error = mproc__file_enter(f, MPROC__NEVER);
+    if (error != 0) return error;
+    *took = f->held == 0;
+    if (f->held == LOCK_SH) return MPROC_EPERM;
+    if (*took) error = mproc__file_take(f, LOCK_EX, MPROC__NEVER);
+    if (error != 0) mproc__file_leave(f);
+    return error;
+}
+MPROC__FN void mproc__file_end(mproc_file *f, bool took) {
+    if (took) mproc_file_unlock(f);
+}
+
+/* Writes all, or says why not; *done counts. SIGXFSZ, which a write past RLIMIT_FSIZE raises, is not for
+   the program: it is held back and taken away again. */
+MPROC__FN int mproc__write_all(int fd, const char *data, size_t size, size_t *done) {
+    sigset_t one, before, pending;
+    struct timespec none = {0, 0};
+    int error = 0;
+    *done = 0;
+    sigemptyset(&one);
+    sigaddset(&one, SIGXFSZ);
+    sigpending(&pending);
+    pthread_sigmask(SIG_BLOCK, &one, &before);
+    while (*done < size && error == 0) {
+        ssize_t n = write(fd, data + *done, size - *done);
+        if (n > 0) *done += (size_t)n;
+        else if (n < 0 && errno != EINTR) error = -errno;
+    }
+    if (error == -EFBIG && !sigismember(&pending, SIGXFSZ)) sigtimedwait(&one, NULL, &none);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
+/* Notes how long the file is before an append that SIGKILL could cut short. */
+MPROC__FN int mproc__file_note(mproc_file *f, const struct stat *st) {
+    char text[64];
+    size_t done,
+        n = (size_t)snprintf(text, sizeof text, "%lld %lld.", (long long)st->st_ino, (long long)st->st_size);
+    int fd = open(mproc__beside(f, "note"), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) return -errno;
+    int error = mproc__write_all(fd, text, n, &done);
+    close(fd);
+    if (error != 0) unlink(f->beside);
+    return error;
+}
+
+MPROC_DEF int mproc_file_append(mproc_file *file, const void *data, size_t size) {
+    bool took;
+    if (!mproc__is_file(file) || (data == NULL && size != 0) || size > SIZE_MAX / 2) return MPROC_EINVAL;
+    int error = mproc__file_begin(file, &took);
+    if (error != 0) return error;
+    struct stat st;
+    error = fstat(file->fd, &st) == 0 ? 0 : -errno;
+    size_t page = 4096, done = 0;
+    bool noted = error == 0 && size > 0 && (size_t)st.st_size % page + size > page;
+    if (noted) error = mproc__file_note(file, &st);
+    noted = noted && error == 0;
+    if (error == 0) error = mproc__write_all(file->fd, (const char *)data, size, &done);
+    if (error != 0 && done > 0 && ftruncate(file->fd, st.st_size) != 0) noted = false; /* the next one will */
+    if (noted) unlink(mproc__beside(file, "note"));
+    mproc__file_end(file, took);
+    return error;
+}
+
+/* Reads the whole file into malloc'ed memory, a zero byte behind it. */
+MPROC__FN int mproc__file_read(int fd, char **data, size_t *size) {
+    struct stat st;
+    if (fstat(fd, &st) != 0) return -errno;
+    size_t room = (size_t)st.st_size;
+    *data = (char *)malloc(room + 1);
+    if (*data == NULL) return MPROC_ENOMEM;
+    for (*size = 0; *size < room;) {
+        ssize_t n = pread(fd, *data + *size, room - *size, (off_t)*size);
+        if (n == 0) break;
+        if (n > 0) *size += (size_t)n;
+        else if (errno != EINTR) return -errno;
+    }
+    (*data)[*size] = 0;
+    return 0;
+}
+
+/* After a rename only the folder's own fsync makes the new name survive a power cut. */
+MPROC__FN void mproc__sync_folder(const char *path) {
+    char folder[4096];
+    const char *slash = strrchr(path, '/');
+    size_t n = slash == path ? 1 : (size_t)(slash - path);
+    if (n >= sizeof folder) return;
+    memcpy(folder, path, n);
+    folder[n] = 0;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) fsync(fd);
+    if (fd >= 0) close(fd);
+}
+
+/* Writes data to a fresh temporary file with the target's mode and, where allowed, owner. Its fd, locked. */
+MPROC__FN int mproc__file_temporary(mproc_file *f, const char *data, size_t size) {
+    struct stat st;
+    size_t done;
+    const char *name = mproc__beside(f, "new");
+    if (fstat(f->fd, &st) != 0) return -errno;
+    unlink(name); /* of an updater that was killed */
+    int fd = mproc__fd_above_stdio(open(name, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600)),
+        error = 0;
+    if (fd < 0) return -errno;
+    if (flock(fd, LOCK_EX) != 0) error = -errno;
+    if (error == 0) error = mproc__write_all(fd, data, size, &done);
+    if (error == 0 && fchown(fd, st.st_uid, st.st_gid) != 0 && errno != EPERM) error = -errno;
+    if (error == 0 && fchmod(fd, st.st_mode & 07777) != 0) error = -errno;
+    if (error == 0 && fsync(fd) != 0) error = -errno;
+    if (error == 0) return fd;
+    unlink(name);
+    close(fd);
+    return error;
+}
+
+/* Puts data in the place of the file; the handle goes over to the new one, whose lock it holds. */
+MPROC__FN int mproc__file_replace(mproc_file *f, const char *data, size_t size) {
+    int fd = mproc__file_temporary(f, data, size);
+    if (fd < 0) return fd;
+    if (rename(f->beside, f->path) != 0) {
+        int error = -errno;
+        unlink(f->beside);
+        close(fd);
+        return error;
+    }
+    close(f->fd);
+    f->fd = fd;
+    mproc__sync_folder(f->path);
+    return 0;
+}
+
+MPROC_DEF int mproc_file_update(mproc_file *file, int (*edit)(char **data, size_t *size, void *ctx),
+                                void *ctx) {
+    bool took;
+    char *data = NULL;
+    size_t size = 0;
+    if (edit == NULL) return MPROC_EINVAL;
+    int error = mproc__file_begin(file, &took);
+    if (error != 0) return error;
+    error = mproc__file_read(file->fd, &data, &size);
+    if (error == 0) error = edit(&data, &size, ctx);
+    if (error == 0 && data == NULL && size != 0) error = MPROC_EINVAL;
+    if (error == 0) error = mproc__file_replace(file, data, size);
+    free(data);
+    mproc__file_end(file, took);
+    return error;
+}
+
+MPROC_DEF int mproc_file_close(mproc_file *file) {
+    if (file == NULL) return 0;
+    if (!mproc__is_file(file)) return MPROC_EINVAL;
+    bool mine = file->pid == getpid();
+    if (mine && MPROC__LOAD(&file->busy) != 0 && MPROC__LOAD(&file->owner) != (uint32_t)mproc__gettid())
+        return MPROC_EBUSY;
+    file->magic = 0;
+    if (mine && file->held != 0) flock(file->fd, LOCK_UN); /* a forked child may still have the description */
+    if (file->fd >= 0) close(file->fd);
+    free(file->path);
+    free(file->beside);
+    free(file);
+    return 0;
+}
+
+#endif /* MPROC_IMPLEMENTATION */
+
+/* Revision history:
+   0.1.0  first version
+
+   Licence: MIT. Copyright (c) 2026 the mproc.h authors
+
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+   associated documentation files (the "Software"), to deal in the Software without restriction, including
+   without limitation the rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+   copies of the Software, and to permit persons to whom the Software is furnished to do so, subject to the
+   following conditions: the above copyright notice and this permission notice shall be included in all copies
+   or substantial portions of the Software. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND,
+   EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A
+   PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR
+   ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+   OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */
