@@ -143,7 +143,8 @@ struct mproc_process {
 
 /* Forks and runs p's function in the child. stdio is flushed first, so nothing is printed twice; the child
    ends by joining its own non-daemon children, ending its daemons, flushing its stdio and _exit: it runs no
-   atexit handler of its parent. What a daemon (or a pool's task) starts goes down with it.
+   atexit handler of its parent. (If another thread is inside a read from a stream other than stdin, flushing
+   waits for it: libc knows no other way.) What a daemon (or a pool's task) starts goes down with it.
    0; -EINVAL no function; -EALREADY started before; -EAGAIN, -ENOMEM, -EMFILE from the system, with nothing
    left behind. Kill: a caller killed inside has either started the child or not. */
 MPROC_DEF int mproc_process_start(mproc_process *p);
@@ -212,7 +213,7 @@ MPROC_DEF void mproc_exit(int exitcode) __attribute__((noreturn));
 
 /* A mutex in shared memory, owned by a thread. If its holder dies, or ends without releasing, the next
    acquire succeeds with MPROC_EOWNERDEAD: you hold it, and what it guards may be half written. */
-typedef struct mproc_lock mproc_lock;
+typedef struct mproc_lock mproc_lock;       /* one thread should hold no more than 2000 of them at a time */
 MPROC_DEF mproc_lock *mproc_lock_new(void); /* NULL and errno on failure, as every _new here */
 
 /* 0; MPROC_EOWNERDEAD acquired, see above; MPROC_ETIMEDOUT; -EDEADLK waiting for ever for what the caller
@@ -242,6 +243,74 @@ MPROC_DEF void mproc__guard_leave(mproc__guard *guard);
 #define MPROC__WITH(lock, guard)                                                                     \
     for (mproc__guard guard __attribute__((cleanup(mproc__guard_leave))) = mproc__guard_enter(lock); \
          guard.rounds; guard.rounds = 0)
+
+/* ---- Recursive lock ------------------------------------------------------------------------------------ */
+
+/* As the lock, but the thread that holds it may acquire it again; free for others after as many releases. */
+typedef struct mproc_rlock mproc_rlock;
+MPROC_DEF mproc_rlock *mproc_rlock_new(void);
+MPROC_DEF int mproc_rlock_acquire(mproc_rlock *lock, double timeout); /* as mproc_lock_acquire, no -EDEADLK */
+MPROC_DEF int mproc_rlock_release(mproc_rlock *lock);                 /* 0; -EPERM not the caller's */
+MPROC_DEF int mproc_rlock_free(mproc_rlock *lock);                    /* as mproc_lock_free */
+
+/* ---- Semaphore ----------------------------------------------------------------------------------------- */
+
+/* A number of permits, at most INT32_MAX, not owned by anybody: any process may release. The permits that a
+   process held when it was killed are gone. A bounded one refuses to go above its first value. */
+typedef struct mproc_semaphore mproc_semaphore;
+MPROC_DEF mproc_semaphore *mproc_semaphore_new(unsigned value);
+MPROC_DEF mproc_semaphore *mproc_semaphore_new_bounded(unsigned value);
+MPROC_DEF int mproc_semaphore_acquire(mproc_semaphore *semaphore, double timeout); /* 0; MPROC_ETIMEDOUT */
+MPROC_DEF int
+mproc_semaphore_release(mproc_semaphore *semaphore); /* 0; -ERANGE too many. Signal handlers may */
+MPROC_DEF int mproc_semaphore_value(mproc_semaphore *semaphore); /* permits now, or -EINVAL */
+MPROC_DEF int mproc_semaphore_free(mproc_semaphore *semaphore);  /* 0; -EBUSY somebody waits; -EINVAL */
+
+/* ---- Event --------------------------------------------------------------------------------------------- */
+
+/* Clear at first. set wakes everybody who waits, even if clear follows at once. set, clear and is_set may be
+   called from signal handlers. */
+typedef struct mproc_event mproc_event;
+MPROC_DEF mproc_event *mproc_event_new(void);
+MPROC_DEF int mproc_event_set(mproc_event *event);
+MPROC_DEF int mproc_event_clear(mproc_event *event);
+MPROC_DEF bool mproc_event_is_set(mproc_event *event);
+MPROC_DEF int mproc_event_wait(mproc_event *event, double timeout); /* 0; MPROC_ETIMEDOUT */
+MPROC_DEF int mproc_event_free(mproc_event *event);                 /* 0; -EBUSY somebody waits; -EINVAL */
+
+/* ---- Condition ----------------------------------------------------------------------------------------- */
+
+/* Waiting for a change of something that a lock guards: hold the lock, and wait in a loop until it is so;
+   wait_for is that loop. notify wakes waiters that are there, and is not remembered for later ones. */
+typedef struct mproc_condition mproc_condition;
+MPROC_DEF mproc_condition *mproc_condition_new(mproc_lock *lock); /* NULL: a lock of its own */
+MPROC_DEF int mproc_condition_acquire(mproc_condition *condition, double timeout); /* its lock: as there */
+MPROC_DEF int mproc_condition_release(mproc_condition *condition);
+
+/* Releases the lock, waits, acquires it again whatever happens. 0 notified; MPROC_ETIMEDOUT;
+   MPROC_EOWNERDEAD the lock came from a dead holder; -EPERM the caller does not hold it. A waiter that is
+   killed does not keep a notification to itself. */
+MPROC_DEF int mproc_condition_wait(mproc_condition *condition, double timeout);
+MPROC_DEF int mproc_condition_wait_for(mproc_condition *condition, bool (*predicate)(void *ctx), void *ctx,
+                                       double timeout);
+
+/* With the lock held (-EPERM): wakes n waiters, or all; they go on once the lock is theirs. 0 */
+MPROC_DEF int mproc_condition_notify(mproc_condition *condition, unsigned n);
+MPROC_DEF int mproc_condition_notify_all(mproc_condition *condition);
+MPROC_DEF int mproc_condition_free(mproc_condition *condition); /* 0; -EBUSY held or awaited; -EINVAL */
+
+/* ---- Barrier ------------------------------------------------------------------------------------------- */
+
+/* Lets parties (32767 at most) through together, again and again. */
+typedef struct mproc_barrier mproc_barrier;
+MPROC_DEF mproc_barrier *mproc_barrier_new(unsigned parties);
+
+/* Each pass gives its callers the numbers 0 to parties - 1. MPROC_ETIMEDOUT this caller's time was up, which
+   breaks the barrier; MPROC_EBROKEN aborted, reset, timed out elsewhere, or a waiting process was killed. */
+MPROC_DEF int mproc_barrier_wait(mproc_barrier *barrier, double timeout);
+MPROC_DEF int mproc_barrier_reset(mproc_barrier *barrier); /* waiters get MPROC_EBROKEN; then as new. 0 */
+MPROC_DEF int mproc_barrier_abort(mproc_barrier *barrier); /* broken until reset. 0 */
+MPROC_DEF int mproc_barrier_free(mproc_barrier *barrier);  /* 0; -EBUSY somebody waits; -EINVAL */
 
 /* ---- Shared values and arrays -------------------------------------------------------------------------- */
 
@@ -282,6 +351,32 @@ template <typename T> static inline T *mproc__value_new_cxx(T init) {
 }
 #endif
 
+/* ---- Pipe ---------------------------------------------------------------------------------------------- */
+
+/* Messages of any size, 0 included, received whole and in order; several processes may share an end. Close,
+   in each process, the ends it does not need. An end is gone when every process that has it closed it or
+   died; as soon as a process other than the maker has used it (or was started with it as its argument),
+   siblings that only inherited it do not count. */
+typedef struct mproc_conn mproc_conn;
+
+/* One-way: ends[0] receives, ends[1] sends. 0; -EMFILE, -ENOMEM ... */
+MPROC_DEF int mproc_pipe_new(mproc_conn *ends[2], bool duplex);
+
+/* 0 it will be received, whatever becomes of this process; MPROC_ETIMEDOUT the pipe stayed full, and nothing
+   was sent; MPROC_ECLOSED the other end is gone (no SIGPIPE), or this one closed; -EPERM it only receives.
+   Kill: the message was sent whole or not at all. */
+MPROC_DEF int mproc_conn_send(mproc_conn *conn, const void *data, size_t size, double timeout);
+
+/* The size of the message; MPROC_ECLOSED nothing left and the other end gone; MPROC_EMSGSIZE longer than
+   capacity: it can still be received; MPROC_ETIMEDOUT; -EPERM it only sends. Kill: that message is lost. */
+MPROC_DEF ssize_t mproc_conn_recv(mproc_conn *conn, void *buffer, size_t capacity, double timeout);
+
+MPROC_DEF int mproc_conn_poll(mproc_conn *conn,
+                              double timeout); /* 1 a message waits; 0 none; MPROC_ECLOSED */
+MPROC_DEF int mproc_conn_fd(mproc_conn *conn); /* for poll(2): readable when recv would not wait */
+MPROC_DEF int
+mproc_conn_close(mproc_conn *conn); /* in this process and those it forks later. 0, also twice */
+
 /* ---- Queue --------------------------------------------------------------------------------------------- */
 
 /* First in, first out, any number of producers and consumers, messages of any size (0 too). What put
@@ -289,8 +384,9 @@ template <typename T> static inline T *mproc__value_new_cxx(T init) {
    synchronous and blocks while the queue is full, so drain it before you join the producer. */
 typedef struct mproc_queue mproc_queue;
 
-/* maxsize 0: as many messages as the pipe holds (hundreds at least). Otherwise maxsize messages of any size
-   fit, or this fails (-ENOSPC: the system's pipes are too small; -EMFILE ...). NULL and errno. */
+/* maxsize 0: as many messages as the pipe holds, hundreds at least; a put that finds it full goes on when a
+   whole page of the pipe has been got. Otherwise maxsize messages of any size fit, or this fails (ENOSPC: the
+   system's pipes are too small; EMFILE ...). NULL and errno. */
 MPROC_DEF mproc_queue *mproc_queue_new(size_t maxsize);
 
 /* 0; MPROC_ETIMEDOUT full; MPROC_ECLOSED; -ENOMEM. A failed put put nothing.
@@ -334,6 +430,27 @@ MPROC_DEF int mproc_queue_fd(mproc_queue *queue);
 /* Frees it with the messages in it. 0 (NULL too); -EBUSY while a living process waits in it; -EINVAL. */
 MPROC_DEF int mproc_queue_free(mproc_queue *queue);
 
+/* ---- Ring ---------------------------------------------------------------------------------------------- */
+
+/* The queue's fast sister: items of one size in shared memory, any number of producers and consumers, no
+   system call while neither side waits. Kill: a put has put all its items or none; a get that was killed
+   has taken its items, or left them to others. */
+typedef struct mproc_ring mproc_ring;
+MPROC_DEF mproc_ring *mproc_ring_new(size_t item_size, size_t capacity);
+
+/* 0; MPROC_ETIMEDOUT full or empty; MPROC_ECLOSED closed (for get: and empty). */
+MPROC_DEF int mproc_ring_put(mproc_ring *ring, const void *item, double timeout);
+MPROC_DEF int mproc_ring_get(mproc_ring *ring, void *item, double timeout);
+
+/* How many were put: n, or fewer when the time was up or the ring closed. How many were got: what is there,
+   at least one, at most n. An error when none. */
+MPROC_DEF ssize_t mproc_ring_put_many(mproc_ring *ring, const void *items, size_t n, double timeout);
+MPROC_DEF ssize_t mproc_ring_get_many(mproc_ring *ring, void *items, size_t n, double timeout);
+
+MPROC_DEF size_t mproc_ring_size(mproc_ring *ring); /* items in it now */
+MPROC_DEF int mproc_ring_close(mproc_ring *ring);   /* no more puts; gets drain it. 0 */
+MPROC_DEF int mproc_ring_free(mproc_ring *ring);    /* 0 (NULL too); -EBUSY somebody waits in it; -EINVAL */
+
 /* ---- Pool ---------------------------------------------------------------------------------------------- */
 
 /* Workers forked once, fed with tasks. A worker that dies costs the task it ran and is replaced; the
@@ -351,7 +468,7 @@ typedef struct mproc_pool_options {
     unsigned max_tasks_per_worker; /* then it is replaced; 0: no limit */
     double task_timeout;           /* seconds; past it the task's worker is killed, the task gets
                                       MPROC_ETIMEDOUT; 0: none */
-    size_t backlog;                /* tasks accepted ahead of the workers; 0: 4096 */
+    size_t backlog;                /* tasks accepted ahead of the workers; 0: 1024 */
     const char *name;              /* NULL: "Pool-N" */
     const char *progress;          /* label of a progress bar that map draws on stderr; NULL: silent */
 } mproc_pool_options;
@@ -391,6 +508,23 @@ MPROC_DEF int mproc_pool_submit(mproc_pool *pool, mproc_task task, const void *a
 MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, size_t n, size_t in_size,
                              void *out, size_t out_size);
 
+/* As map, but lazily: the tasks run a few chunks ahead of the results that were asked for. `in` must stay
+   there until the iterator is freed, which cancels what has not begun; closing the pool hands in the rest at
+   once. imap gives the results in order,
+   imap_unordered as they come. The iterator is the calling process's own, for one thread at a time. */
+typedef struct mproc_iter mproc_iter;
+MPROC_DEF mproc_iter *mproc_pool_imap(mproc_pool *pool, mproc_task task, const void *in, size_t n,
+                                      size_t in_size, size_t out_size);
+MPROC_DEF mproc_iter *mproc_pool_imap_unordered(mproc_pool *pool, mproc_task task, const void *in, size_t n,
+                                                size_t in_size, size_t out_size);
+
+/* The index of the item whose result is now in out (NULL: not wanted); the item's own error when it failed,
+   and the next call goes on; MPROC_ECLOSED after the last, for ever; MPROC_ETIMEDOUT, and nothing is lost. */
+MPROC_DEF ssize_t mproc_iter_next(mproc_iter *iter, void *out, double timeout);
+MPROC_DEF size_t mproc_iter_index(mproc_iter *iter); /* of the item last returned, a failed one too */
+MPROC_DEF int mproc_iter_code(mproc_iter *iter);     /* what its task returned, or how its worker ended */
+MPROC_DEF int mproc_iter_free(mproc_iter *iter);     /* 0 (NULL too) */
+
 /* 0 done, whatever came of it; MPROC_ETIMEDOUT; MPROC_EBROKEN. A future may be used by any process. */
 MPROC_DEF int mproc_future_wait(mproc_future *future, double timeout);
 MPROC_DEF bool mproc_future_ready(mproc_future *future);
@@ -406,6 +540,12 @@ MPROC_DEF int mproc_future_code(mproc_future *future);
    says MPROC_ECANCELED; -EALREADY it was done before. */
 MPROC_DEF int mproc_future_cancel(mproc_future *future);
 
+/* callback(future, ctx) is called once, when the task is done, from one of this process's later calls on the
+   pool or its futures (from this one if it is done already), or never if the future is freed before; it may
+   free the future. 0; -ENOMEM. */
+MPROC_DEF int mproc_future_on_done(mproc_future *future, void (*callback)(mproc_future *, void *ctx),
+                                   void *ctx);
+
 /* 0 (NULL too). A task still waiting or running goes on, its result is dropped. -EBUSY while others wait. */
 MPROC_DEF int mproc_future_free(mproc_future *future);
 
@@ -418,6 +558,16 @@ MPROC_DEF int mproc_pool_terminate(mproc_pool *pool);
 MPROC_DEF int mproc_pool_free(mproc_pool *pool);
 
 MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out); /* a snapshot; 0 */
+
+/* For poll(2) in the process that made the pool (-EPERM in others): readable once a task with a future is
+   done, until the next call on the pool or a future, which runs the callbacks; hung up (POLLHUP) when the
+   pool is over. The library's: do not read. */
+MPROC_DEF int mproc_pool_fd(mproc_pool *pool);
+
+/* Runs body(0, ctx) to body(n - 1, ctx) in workers forked for it (0: mproc_cpu_count()), each index once, and
+   waits. They see the caller's memory as it is, copy on write; what they are to leave behind they write to
+   shared memory. 0; MPROC_ECRASHED a body died, all others were run; -EAGAIN, -ENOMEM nothing was run. */
+MPROC_DEF int mproc_parallel_for(size_t n, int workers, void (*body)(size_t i, void *ctx), void *ctx);
 
 /* Draws progress: on a terminal one line redrawn at most 20 times a second, otherwise a line each ten
    percent. Call it as often as you like, the last time with done == total. For one label at a time. */
@@ -708,17 +858,18 @@ MPROC_DEF const char *mproc_strerror(int error) {
 }
 
 /* A robust mutex between processes: when its holder dies the kernel hands it to the next one and says so.
-   It is libc's, because the kernel's list of held robust locks is libc's. */
+   It is libc's, because the kernel's list of held robust locks is libc's. The kernel walks 2048 entries of
+   that list: of more locks held by one thread when it dies, the first ones would stay locked. */
 typedef struct mproc__mutex {
     pthread_mutex_t libc;
 } mproc__mutex;
 
-MPROC__FN int mproc__mutex_init(mproc__mutex *m) {
+MPROC__FN int mproc__mutex_init(mproc__mutex *m, int type) {
     pthread_mutexattr_t attr;
     pthread_mutexattr_init(&attr);
     pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
     pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
+    pthread_mutexattr_settype(&attr, type);
     int error = pthread_mutex_init(&m->libc, &attr);
     pthread_mutexattr_destroy(&attr);
     return -error;
@@ -757,6 +908,15 @@ MPROC__FN int mproc__mutex_lock(mproc__mutex *m, int64_t deadline) {
     }
     return -error;
 }
+/* Does the calling thread hold it? For mutexes of the error-checking kind. */
+MPROC__FN bool mproc__mutex_mine(mproc__mutex *m) {
+    unsigned round = 0;
+    int error = pthread_mutex_trylock(&m->libc);
+    if (error == EBUSY) error = mproc__mutex_sleep(m, 0, &round); /* no sleep: the caller's own is EDEADLK */
+    if (error == EOWNERDEAD) pthread_mutex_consistent(&m->libc);
+    if (error == 0 || error == EOWNERDEAD) pthread_mutex_unlock(&m->libc);
+    return error == EDEADLK;
+}
 MPROC__FN void mproc__mutex_repaired(mproc__mutex *m) { pthread_mutex_consistent(&m->libc); }
 MPROC__FN int mproc__mutex_unlock(mproc__mutex *m) { return -pthread_mutex_unlock(&m->libc); }
 
@@ -784,6 +944,14 @@ enum { /* what an object is; stands in its mproc__tag */
        MPROC__QUEUE,
        MPROC__POOL,
        MPROC__FUTURE,
+       MPROC__RLOCK,
+       MPROC__SEMAPHORE,
+       MPROC__EVENT,
+       MPROC__CONDITION,
+       MPROC__BARRIER,
+       MPROC__CONN,
+       MPROC__RING,
+       MPROC__ITER,
 };
 
 /* Names an object, mixed with its address so that a copy of it is none. 0 once it is freed. */
@@ -822,6 +990,10 @@ typedef struct mproc__arena {
     uint32_t seats_used;              /* seats that were ever taken: the first so many */
     uint32_t pools;                   /* made so far, for their names */
     uint32_t port[MPROC__PORTS / 32]; /* which port numbers are taken */
+    uint32_t ports_used;              /* numbers that were ever taken: the first so many */
+    uint32_t pairs_look;              /* where the search for forgotten pipes goes on */
+    mproc__mutex pairs_lock;          /* guards that search */
+    void *pair[MPROC__PORTS];         /* the mproc__pair whose first end has the port */
     mproc__seat seat[MPROC__SEATS];
 } mproc__arena;
 
@@ -1040,7 +1212,8 @@ MPROC__FN int mproc__arena_map(void) {
     a->size = size;
     a->first = a->top = (char *)a + ((sizeof *a + 15) & ~(size_t)15);
     a->touched = a->top + MPROC__HEAD;
-    int error = mproc__mutex_init(&a->lock);
+    int error = mproc__mutex_init(&a->lock, PTHREAD_MUTEX_ERRORCHECK);
+    if (error == 0) error = mproc__mutex_init(&a->pairs_lock, PTHREAD_MUTEX_ERRORCHECK);
     if (error != 0) munmap(p, size);
     else MPROC__STORE(&mproc__shared, a);
     return error;
@@ -1114,7 +1287,7 @@ MPROC__FN bool mproc__awaited(const void *object) {
    started, which descriptors it holds for objects of the family. fork copies all of it; the handlers that
    pthread_atfork installs here make the copy right, also for a plain fork(2) by the user's code. */
 
-enum { MPROC__PROCESS = 1, MPROC__FORKED, MPROC__SUPERVISOR }; /* kinds of children */
+enum { MPROC__PROCESS = 1, MPROC__FORKED, MPROC__SUPERVISOR, MPROC__HELPER }; /* kinds of children */
 
 typedef struct mproc__child mproc__child;
 struct mproc__child {
@@ -1123,18 +1296,21 @@ struct mproc__child {
     pid_t pid;   /* 0 while being started */
     int kind;
     bool daemon;
-    bool ended;    /* its status has been collected, or is lost */
-    bool fd_shown; /* mproc_process_fd gave the pidfd away: keep it until close */
-    int exitcode;  /* once ended */
-    int users;     /* threads waiting for it right now */
-    int pidfd;     /* or, where the kernel refuses pidfds, a pipe that the child keeps open; or -1 */
+    bool ended;       /* its status has been collected, or is lost */
+    bool only_thread; /* the thread that starts it is its process's only one */
+    bool fd_shown;    /* mproc_process_fd gave the pidfd away: keep it until close */
+    int exitcode;     /* once ended */
+    int users;        /* threads waiting for it right now */
+    int pidfd;        /* or, where the kernel refuses pidfds, a pipe that the child keeps open; or -1 */
     int life[2];  /* a pipe whose write end only this process holds: its end tells the child of ours; or -1 */
     int sentinel; /* the write end of that other pipe, while being started; or -1 */
 };
 
 typedef struct mproc__local_port { /* this process's descriptors for an object of the family */
-    uint64_t serial;               /* of the object; 0: none */
+    uint64_t serial;               /* of the object; 0: none; its complement: closed by this process */
     int fd[2];
+    mproc_conn *conn; /* if it is an end of a pipe that is open here */
+    pid_t user;       /* the process that has told it uses that */
 } mproc__local_port;
 #define MPROC__PORT_CHUNK 256
 
@@ -1147,6 +1323,7 @@ static struct mproc__self {
     bool tied;            /* it goes down with its parent, and its children with it */
     bool pidfd_works;
     mproc__child *children;
+    mproc__child *own;     /* in a child: its parent's record of it, with the pipe it is tied by */
     uint64_t last_id;      /* of a child */
     unsigned started;      /* processes, for their names */
     size_t many;           /* children from which on a start collects the ended ones */
@@ -1161,6 +1338,7 @@ static struct mproc__self {
                  false,
                  false,
                  false,
+                 NULL,
                  NULL,
                  0,
                  0,
@@ -1181,6 +1359,9 @@ MPROC__FN void mproc__child_fds_close(mproc__child *c) {
 MPROC__FN void mproc__before_fork(void) { pthread_mutex_lock(&mproc__self.lock); }
 MPROC__FN void mproc__after_fork_parent(void) { pthread_mutex_unlock(&mproc__self.lock); }
 
+MPROC__FN void mproc__conns_inherit(void);
+MPROC__FN void mproc__files_inherit(void);
+
 /* In the child: the parent's children are not ours, nor is what tells them of their parent's end. Only the
    pipe ends meant for this child itself stay open. */
 MPROC__FN void mproc__after_fork_child(void) {
@@ -1197,6 +1378,7 @@ MPROC__FN void mproc__after_fork_child(void) {
         if (c == mproc__starting) {
             mproc__close(&c->life[1]);
             mproc__close(&c->pidfd);
+            mproc__self.own = c;
             continue;
         }
         mproc__child_fds_close(c);
@@ -1204,6 +1386,8 @@ MPROC__FN void mproc__after_fork_child(void) {
     }
     mproc__self.children = NULL;
     mproc__self.many = 64;
+    mproc__conns_inherit();
+    mproc__files_inherit();
 }
 
 MPROC__FN void mproc__at_exit(void);
@@ -1272,10 +1456,12 @@ MPROC__FN void mproc__port_keep(mproc__local_port *slot, uint64_t serial, const 
     if (slot->serial != 0) {
         MPROC__STORE(&slot->serial, (uint64_t)0);
         mproc__close(&slot->fd[0]);
-        if (slot->fd[1] >= 0) mproc__close(&slot->fd[1]);
+        mproc__close(&slot->fd[1]);
     }
     slot->fd[0] = fd[0];
     slot->fd[1] = fd[1];
+    slot->conn = NULL;
+    slot->user = 0;
     MPROC__STORE(&slot->serial, serial);
 }
 
@@ -1294,7 +1480,7 @@ MPROC__FN uint64_t mproc__inode(int fd) {
 }
 
 /* Makes fd[0] (to read) and fd[1] (to write) a port of the family. On failure they are still the caller's. */
-MPROC__FN int mproc__port_make(mproc__port *port, const int fd[2]) {
+MPROC__FN int mproc__port_make(mproc__port *port, const int fd[2], mproc_conn *conn) {
     int number = mproc__port_number();
     if (number < 0) return number;
     memset(port, 0, sizeof *port);
@@ -1307,21 +1493,49 @@ MPROC__FN int mproc__port_make(mproc__port *port, const int fd[2]) {
     }
     pthread_mutex_lock(&mproc__self.lock);
     mproc__local_port *slot = mproc__port_slot(port->number);
-    if (slot != NULL) mproc__port_keep(slot, port->serial, fd);
+    if (slot != NULL) {
+        mproc__port_keep(slot, port->serial, fd);
+        slot->conn = conn;
+    }
     pthread_mutex_unlock(&mproc__self.lock);
+    uint32_t used = MPROC__LOAD(&mproc__shared->ports_used);
+    while (used <= (uint32_t)number && !MPROC__CAS(&mproc__shared->ports_used, &used, (uint32_t)number + 1))
+        continue;
     if (slot != NULL) return 0;
     __atomic_fetch_and(&mproc__shared->port[number / 32], ~((uint32_t)1 << number % 32), __ATOMIC_SEQ_CST);
     return -ENOMEM;
 }
 
-MPROC__FN void mproc__port_free(mproc__port *port) {
+/* Closes this process's descriptors for the port; it may open them again. */
+MPROC__FN void mproc__port_forget(mproc__port *port) {
+    const int none[2] = {-1, -1};
     pthread_mutex_lock(&mproc__self.lock);
     mproc__local_port *slot = mproc__port_slot(port->number);
-    const int none[2] = {-1, -1};
     if (slot != NULL && slot->serial == port->serial) mproc__port_keep(slot, 0, none);
     pthread_mutex_unlock(&mproc__self.lock);
+}
+
+MPROC__FN void mproc__port_free(mproc__port *port) {
+    mproc__port_forget(port);
     uint32_t bit = (uint32_t)1 << port->number % 32;
     __atomic_fetch_and(&mproc__shared->port[port->number / 32], ~bit, __ATOMIC_SEQ_CST);
+}
+
+/* From here on this process only reads from the port. */
+MPROC__FN void mproc__port_close_write(mproc__port *port) {
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__local_port *slot = mproc__port_slot(port->number);
+    if (slot != NULL && slot->serial == port->serial) mproc__close(&slot->fd[1]);
+    pthread_mutex_unlock(&mproc__self.lock);
+}
+
+/* This process is done with the port; so are the children it forks from now on. */
+MPROC__FN void mproc__port_close(mproc__port *port) {
+    const int none[2] = {-1, -1};
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__local_port *slot = mproc__port_slot(port->number);
+    if (slot != NULL) mproc__port_keep(slot, ~port->serial, none);
+    pthread_mutex_unlock(&mproc__self.lock);
 }
 
 /* Opens one descriptor of the port out of another process; -1 when that is not it. */
@@ -1394,6 +1608,7 @@ MPROC__FN int mproc__port_fds(mproc__port *port, int fd[2]) {
         pthread_mutex_lock(&mproc__self.lock);
         mproc__local_port *slot = mproc__port_slot(port->number);
         if (slot == NULL) error = -ENOMEM;
+        else if (slot->serial == ~port->serial) error = MPROC_ECLOSED;
         else if (slot->serial != port->serial) error = mproc__port_adopt(port, slot);
         pthread_mutex_unlock(&mproc__self.lock);
         chunk = mproc__self.port[port->number / MPROC__PORT_CHUNK];
@@ -1406,8 +1621,8 @@ MPROC__FN int mproc__port_fds(mproc__port *port, int fd[2]) {
 
 /* ---- Locks --------------------------------------------------------------------------------------------- */
 
-/* A lock is a robust mutex and nothing else: who holds it is known to the kernel alone. `died` names the
-   thread that got it from a dead holder, so it needs no repair when that thread dies too. */
+/* A lock is a robust mutex and nothing else: who holds it is known to libc and the kernel alone. `died` names
+   the thread that got it from a dead holder, so it needs no repair when that thread dies too. */
 
 struct mproc_lock {
     mproc__tag tag;
@@ -1420,21 +1635,39 @@ MPROC__FN bool mproc__is_lock(const mproc_lock *lock) {
 }
 
 MPROC__FN int mproc__lock_init(mproc_lock *lock, uint32_t kind) {
-    int error = mproc__mutex_init(&lock->mutex);
+    int error = mproc__mutex_init(&lock->mutex, PTHREAD_MUTEX_ERRORCHECK);
     lock->died = 0;
     if (error == 0) mproc__tag_set(&lock->tag, kind);
     return error;
 }
 
-MPROC_DEF mproc_lock *mproc_lock_new(void) {
+/* Objects begin with a tag: zeroed memory first, the tag when all else stands. */
+MPROC__FN void *mproc__object_new(size_t size) {
     int error = mproc__init();
-    if (error != 0) return (mproc_lock *)mproc__fail(error);
-    mproc_lock *lock = (mproc_lock *)mproc__alloc(sizeof *lock, true);
-    if (lock == NULL) return (mproc_lock *)mproc__fail(MPROC_ENOMEM);
-    error = mproc__lock_init(lock, MPROC__LOCK);
-    if (error == 0) return lock;
-    mproc__dealloc(lock);
-    return (mproc_lock *)mproc__fail(error);
+    if (error != 0) return mproc__fail(error);
+    void *object = mproc__alloc(size, true);
+    return object != NULL ? object : mproc__fail(MPROC_ENOMEM);
+}
+MPROC__FN void *mproc__object_ready(void *object, uint32_t kind, int error) {
+    if (error == 0) {
+        mproc__tag_set((mproc__tag *)object, kind);
+        return object;
+    }
+    mproc__dealloc(object);
+    return mproc__fail(error);
+}
+/* Of several that free it at the same time, one succeeds. */
+MPROC__FN int mproc__object_free(void *object) {
+    mproc__tag *tag = (mproc__tag *)object;
+    if (!mproc__cas32(&tag->magic, mproc__magic(tag), 0)) return MPROC_EINVAL;
+    mproc__dealloc(object);
+    return 0;
+}
+
+MPROC_DEF mproc_lock *mproc_lock_new(void) {
+    mproc_lock *lock = (mproc_lock *)mproc__object_new(sizeof *lock);
+    if (lock == NULL) return NULL;
+    return (mproc_lock *)mproc__object_ready(lock, MPROC__LOCK, mproc__lock_init(lock, MPROC__LOCK));
 }
 
 /* The holder before died: this one is told, and later holders find a sound mutex. */
@@ -1464,7 +1697,7 @@ MPROC_DEF int mproc_lock_acquire(mproc_lock *lock, double timeout) {
     int error = pthread_mutex_trylock(&lock->mutex.libc);
     if (error == 0) return 0;
     if (error == EOWNERDEAD) return mproc__lock_inherited(lock);
-    return error == EBUSY ? mproc__lock_wait(lock, timeout) : -error;
+    return error == EBUSY || error == EDEADLK ? mproc__lock_wait(lock, timeout) : -error;
 }
 
 MPROC_DEF int mproc_lock_release(mproc_lock *lock) {
@@ -1477,23 +1710,22 @@ MPROC_DEF bool mproc_lock_owner_died(mproc_lock *lock) {
     return mproc__is_lock(lock) && lock->died != 0 && lock->died == (uint32_t)mproc__gettid();
 }
 
-/* 0: nobody living holds or awaits it, and nobody can any more. */
-MPROC__FN int mproc__lock_retire(mproc_lock *lock) {
-    int error = mproc__mutex_lock(&lock->mutex, 0);
-    if (error == -EOWNERDEAD) mproc__mutex_repaired(&lock->mutex);
+/* Before an object is freed: 0 when nobody living holds its mutex or waits for it. */
+MPROC__FN int mproc__mutex_retire(mproc__mutex *m, const void *object) {
+    if (mproc__mutex_mine(m)) return MPROC_EBUSY;
+    int error = mproc__mutex_lock(m, 0);
+    if (error == -EOWNERDEAD) mproc__mutex_repaired(m);
     else if (error != 0) return MPROC_EBUSY;
-    bool awaited = mproc__awaited(lock);
-    if (!awaited) MPROC__STORE(&lock->tag.magic, 0);
-    mproc__mutex_unlock(&lock->mutex);
-    return awaited ? MPROC_EBUSY : 0;
+    mproc__mutex_unlock(m);
+    return mproc__awaited(object) ? MPROC_EBUSY : 0;
 }
+MPROC__FN int mproc__lock_retire(mproc_lock *lock) { return mproc__mutex_retire(&lock->mutex, lock); }
 
 MPROC_DEF int mproc_lock_free(mproc_lock *lock) {
     if (lock == NULL) return 0;
     if (!mproc__tag_is(lock, MPROC__LOCK)) return MPROC_EINVAL;
     int error = mproc__lock_retire(lock);
-    if (error == 0) mproc__dealloc(lock);
-    return error;
+    return error != 0 ? error : mproc__object_free(lock);
 }
 
 MPROC_DEF mproc__guard mproc__guard_enter(mproc_lock *lock) {
@@ -1601,6 +1833,465 @@ MPROC_DEF int mproc_free(void *shared) {
     return 0;
 }
 
+/* ---- Recursive lock ------------------------------------------------------------------------------------ */
+
+/* The same robust mutex, of the recursive kind: libc keeps the depth, which is 1 again after a death. */
+
+struct mproc_rlock {
+    mproc__tag tag;
+    mproc__mutex mutex;
+};
+
+MPROC__FN bool mproc__is_rlock(const mproc_rlock *lock) { return mproc__tag_is(lock, MPROC__RLOCK); }
+
+MPROC_DEF mproc_rlock *mproc_rlock_new(void) {
+    mproc_rlock *lock = (mproc_rlock *)mproc__object_new(sizeof *lock);
+    if (lock == NULL) return NULL;
+    int error = mproc__mutex_init(&lock->mutex, PTHREAD_MUTEX_RECURSIVE);
+    return (mproc_rlock *)mproc__object_ready(lock, MPROC__RLOCK, error);
+}
+
+MPROC_DEF int mproc_rlock_acquire(mproc_rlock *lock, double timeout) {
+    int64_t deadline;
+    if (!mproc__is_rlock(lock) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    int error = mproc__mutex_lock(&lock->mutex, 0);
+    if (error == -ETIMEDOUT && deadline != 0) {
+        mproc__waits_on(lock);
+        error = mproc__mutex_lock(&lock->mutex, deadline);
+        mproc__waits_on(NULL);
+    }
+    if (error == -EOWNERDEAD) mproc__mutex_repaired(&lock->mutex);
+    return error;
+}
+
+MPROC_DEF int mproc_rlock_release(mproc_rlock *lock) {
+    return mproc__is_rlock(lock) ? mproc__mutex_unlock(&lock->mutex) : MPROC_EINVAL;
+}
+
+MPROC_DEF int mproc_rlock_free(mproc_rlock *lock) {
+    if (lock == NULL) return 0;
+    if (!mproc__is_rlock(lock)) return MPROC_EINVAL;
+    int error = mproc__mutex_retire(&lock->mutex, lock);
+    if (error != 0) return error;
+    if (mproc__mutex_unlock(&lock->mutex) ==
+        0) { /* taken and released above, and still held: by the caller */
+        mproc__mutex_lock(&lock->mutex, 0);
+        return MPROC_EBUSY;
+    }
+    return mproc__object_free(lock);
+}
+
+/* ---- Semaphore ----------------------------------------------------------------------------------------- */
+
+/* A count and a flag. A permit taken by a process that was killed is gone: nobody else may give it back. */
+
+struct mproc_semaphore {
+    mproc__tag tag;
+    uint32_t value;
+    uint32_t most;  /* bounded: release goes no further */
+    uint32_t sleep; /* flag */
+};
+
+MPROC__FN bool mproc__is_semaphore(const mproc_semaphore *s) { return mproc__tag_is(s, MPROC__SEMAPHORE); }
+
+MPROC__FN mproc_semaphore *mproc__semaphore_make(unsigned value, uint32_t most) {
+    if (value > INT32_MAX) return (mproc_semaphore *)mproc__fail(MPROC_EINVAL);
+    mproc_semaphore *s = (mproc_semaphore *)mproc__object_new(sizeof *s);
+    if (s == NULL) return NULL;
+    s->value = value;
+    s->most = most;
+    return (mproc_semaphore *)mproc__object_ready(s, MPROC__SEMAPHORE, 0);
+}
+
+MPROC_DEF mproc_semaphore *mproc_semaphore_new(unsigned value) {
+    return mproc__semaphore_make(value, INT32_MAX);
+}
+MPROC_DEF mproc_semaphore *mproc_semaphore_new_bounded(unsigned value) {
+    return mproc__semaphore_make(value, value);
+}
+
+MPROC__FN bool mproc__semaphore_try(mproc_semaphore *s) {
+    uint32_t value = MPROC__LOAD(&s->value);
+    while (value > 0 && !MPROC__CAS(&s->value, &value, value - 1)) continue;
+    return value > 0;
+}
+
+MPROC_DEF int mproc_semaphore_acquire(mproc_semaphore *semaphore, double timeout) {
+    int64_t deadline;
+    if (!mproc__is_semaphore(semaphore) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    if (mproc__semaphore_try(semaphore)) return 0;
+    if (deadline == 0) return MPROC_ETIMEDOUT;
+    int error = 0;
+    mproc__waits_on(semaphore);
+    for (;;) {
+        MPROC__STORE(&semaphore->sleep, 1);
+        if (mproc__semaphore_try(semaphore)) break;
+        if (mproc__left(deadline) == 0) {
+            error = MPROC_ETIMEDOUT;
+            break;
+        }
+        mproc__flag_sleep(&semaphore->sleep, deadline);
+    }
+    mproc__waits_on(NULL);
+    if (MPROC__LOAD(&semaphore->value) > 0) mproc__flag_wake(&semaphore->sleep, 1); /* one more may go on */
+    return error;
+}
+
+MPROC_DEF int mproc_semaphore_release(mproc_semaphore *semaphore) {
+    if (!mproc__is_semaphore(semaphore)) return MPROC_EINVAL;
+    uint32_t value = MPROC__LOAD(&semaphore->value);
+    do {
+        if (value >= semaphore->most) return -ERANGE;
+    } while (!MPROC__CAS(&semaphore->value, &value, value + 1));
+    mproc__flag_wake(&semaphore->sleep, 1);
+    return 0;
+}
+
+MPROC_DEF int mproc_semaphore_value(mproc_semaphore *semaphore) {
+    return mproc__is_semaphore(semaphore) ? (int)MPROC__LOAD(&semaphore->value) : MPROC_EINVAL;
+}
+
+MPROC_DEF int mproc_semaphore_free(mproc_semaphore *semaphore) {
+    if (semaphore == NULL) return 0;
+    if (!mproc__is_semaphore(semaphore)) return MPROC_EINVAL;
+    return mproc__awaited(semaphore) ? MPROC_EBUSY : mproc__object_free(semaphore);
+}
+
+/* ---- Event --------------------------------------------------------------------------------------------- */
+
+/* One word: lowest bit "set", above it how often it was set. Who waits remembers the word; any other number
+   of sets means it was set meanwhile, though it may be clear again. */
+
+struct mproc_event {
+    mproc__tag tag;
+    uint32_t word;
+};
+
+MPROC__FN bool mproc__is_event(const mproc_event *e) { return mproc__tag_is(e, MPROC__EVENT); }
+
+MPROC_DEF mproc_event *mproc_event_new(void) {
+    mproc_event *e = (mproc_event *)mproc__object_new(sizeof *e);
+    return e == NULL ? NULL : (mproc_event *)mproc__object_ready(e, MPROC__EVENT, 0);
+}
+
+MPROC_DEF int mproc_event_set(mproc_event *event) {
+    if (!mproc__is_event(event)) return MPROC_EINVAL;
+    uint32_t word = MPROC__LOAD(&event->word);
+    do {
+        if (word & 1) return 0;
+    } while (!MPROC__CAS(&event->word, &word, word + 3)); /* one set more, and the bit */
+    mproc__futex_wake(&event->word, INT32_MAX);
+    return 0;
+}
+
+MPROC_DEF int mproc_event_clear(mproc_event *event) {
+    if (!mproc__is_event(event)) return MPROC_EINVAL;
+    __atomic_fetch_and(&event->word, ~(uint32_t)1, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+MPROC_DEF bool mproc_event_is_set(mproc_event *event) {
+    return mproc__is_event(event) && (MPROC__LOAD(&event->word) & 1) != 0;
+}
+
+MPROC_DEF int mproc_event_wait(mproc_event *event, double timeout) {
+    int64_t deadline;
+    if (!mproc__is_event(event) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    uint32_t first = MPROC__LOAD(&event->word);
+    if (first & 1) return 0;
+    mproc__waits_on(event);
+    while (MPROC__LOAD(&event->word) == first) {
+        int64_t left = mproc__left(deadline);
+        if (left == 0) break;
+        mproc__futex_wait(&event->word, first, mproc__least(left, MPROC__SLICE));
+    }
+    mproc__waits_on(NULL);
+    return MPROC__LOAD(&event->word) == first ? MPROC_ETIMEDOUT : 0;
+}
+
+MPROC_DEF int mproc_event_free(mproc_event *event) {
+    if (event == NULL) return 0;
+    if (!mproc__is_event(event)) return MPROC_EINVAL;
+    return mproc__awaited(event) ? MPROC_EBUSY : mproc__object_free(event);
+}
+
+/* ---- Condition ----------------------------------------------------------------------------------------- */
+
+/* The waiters form a list under the condition's lock, first come first; each sleeps on a word of its own.
+   notify marks the first n that live and wakes them, so it never waits for anybody. A waiter takes its entry
+   out itself, with the lock held again; one that was marked and died before that passes its notification on:
+   the other waiters look for that when their bounded sleep ends, and notify does in passing. The list changes
+   by single stores, so a holder of the lock killed meanwhile leaves it whole. */
+
+typedef struct mproc__waiter mproc__waiter;
+struct mproc__waiter {
+    mproc__waiter *next;
+    uint32_t pid, tid;
+    uint32_t asleep; /* flag: 1 until notified */
+};
+
+struct mproc_condition {
+    mproc__tag tag;
+    mproc_lock *lock; /* the caller's, or: */
+    mproc_lock own;
+    mproc__waiter *first;
+};
+
+MPROC__FN bool mproc__is_condition(const mproc_condition *c) { return mproc__tag_is(c, MPROC__CONDITION); }
+
+MPROC_DEF mproc_condition *mproc_condition_new(mproc_lock *lock) {
+    if (lock != NULL && !mproc__is_lock(lock)) return (mproc_condition *)mproc__fail(MPROC_EINVAL);
+    mproc_condition *c = (mproc_condition *)mproc__object_new(sizeof *c);
+    if (c == NULL) return NULL;
+    c->lock = lock != NULL ? lock : &c->own;
+    return (mproc_condition *)mproc__object_ready(c, MPROC__CONDITION,
+                                                  mproc__lock_init(&c->own, MPROC__HIDDEN_LOCK));
+}
+
+MPROC_DEF int mproc_condition_acquire(mproc_condition *condition, double timeout) {
+    return mproc__is_condition(condition) ? mproc_lock_acquire(condition->lock, timeout) : MPROC_EINVAL;
+}
+MPROC_DEF int mproc_condition_release(mproc_condition *condition) {
+    return mproc__is_condition(condition) ? mproc_lock_release(condition->lock) : MPROC_EINVAL;
+}
+
+/* With the lock held: takes an entry out of the list and frees it. */
+MPROC__FN void mproc__waiter_remove(mproc_condition *c, mproc__waiter *w) {
+    mproc__waiter **link = &c->first;
+    while (*link != NULL && *link != w) link = &(*link)->next;
+    if (*link == w) MPROC__STORE(link, w->next);
+    mproc__dealloc(w);
+}
+
+/* With the lock held: notifies up to n living waiters, and one more for each notified one that has died. */
+MPROC__FN void mproc__condition_notify(mproc_condition *c, size_t n) {
+    for (mproc__waiter *w = c->first, *next; w != NULL; w = next) {
+        next = w->next;
+        bool notified = MPROC__LOAD(&w->asleep) == 0;
+        if (n == 0 && !notified) continue;
+        if (!mproc__alive((pid_t)w->pid, (pid_t)w->tid)) {
+            mproc__waiter_remove(c, w);
+            if (notified && n != SIZE_MAX) n++;
+        } else if (!notified) {
+            mproc__flag_wake(&w->asleep, 1);
+            n -= n != SIZE_MAX;
+        }
+    }
+}
+
+MPROC__FN int mproc__condition_call(mproc_condition *c, size_t n) {
+    if (!mproc__is_condition(c)) return MPROC_EINVAL;
+    if (!mproc__mutex_mine(&c->lock->mutex)) return MPROC_EPERM;
+    if (c->first != NULL) mproc__condition_notify(c, n);
+    return 0;
+}
+MPROC_DEF int mproc_condition_notify(mproc_condition *condition, unsigned n) {
+    return mproc__condition_call(condition, n);
+}
+MPROC_DEF int mproc_condition_notify_all(mproc_condition *condition) {
+    return mproc__condition_call(condition, SIZE_MAX);
+}
+
+/* With the lock held: enters the calling thread at the end of the list. */
+MPROC__FN mproc__waiter *mproc__waiter_enter(mproc_condition *c) {
+    mproc__waiter *w = (mproc__waiter *)mproc__alloc(sizeof *w, true), **link = &c->first;
+    if (w == NULL) return NULL;
+    w->pid = (uint32_t)getpid();
+    w->tid = (uint32_t)mproc__gettid();
+    w->asleep = 1;
+    while (*link != NULL) link = &(*link)->next;
+    MPROC__STORE(link, w);
+    return w;
+}
+
+/* Sleeps until notified or the deadline, without the lock. */
+MPROC__FN void mproc__waiter_sleep(mproc_condition *c, mproc__waiter *w, int64_t deadline) {
+    mproc__waits_on(c);
+    while (MPROC__LOAD(&w->asleep) && mproc__left(deadline) != 0) {
+        mproc__flag_sleep(&w->asleep, deadline);
+        if (MPROC__LOAD(&w->asleep) && mproc_lock_acquire(c->lock, 0) == 0) {
+            mproc__condition_notify(c, 0); /* hands on what the dead were told */
+            mproc_lock_release(c->lock);
+        }
+    }
+    mproc__waits_on(NULL);
+}
+
+MPROC__FN int mproc__condition_wait(mproc_condition *c, int64_t deadline) {
+    if (!mproc__mutex_mine(&c->lock->mutex)) return MPROC_EPERM;
+    mproc__waiter *w = mproc__waiter_enter(c);
+    if (w == NULL) return MPROC_ENOMEM;
+    mproc_lock_release(c->lock);
+    mproc__waiter_sleep(c, w, deadline);
+    int error = mproc_lock_acquire(c->lock, MPROC_FOREVER);
+    if (error == 0 && MPROC__LOAD(&w->asleep)) error = MPROC_ETIMEDOUT;
+    mproc__waiter_remove(c, w);
+    return error;
+}
+
+MPROC_DEF int mproc_condition_wait(mproc_condition *condition, double timeout) {
+    int64_t deadline;
+    if (!mproc__is_condition(condition) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    return mproc__condition_wait(condition, deadline);
+}
+
+MPROC_DEF int mproc_condition_wait_for(mproc_condition *condition, bool (*predicate)(void *ctx), void *ctx,
+                                       double timeout) {
+    int64_t deadline;
+    if (!mproc__is_condition(condition) || predicate == NULL || !mproc__deadline(timeout, &deadline))
+        return MPROC_EINVAL;
+    if (!mproc__mutex_mine(&condition->lock->mutex)) return MPROC_EPERM;
+    int error = 0;
+    while (error == 0 && !predicate(ctx)) error = mproc__condition_wait(condition, deadline);
+    return error == MPROC_ETIMEDOUT && predicate(ctx) ? 0 : error;
+}
+
+MPROC_DEF int mproc_condition_free(mproc_condition *condition) {
+    if (condition == NULL) return 0;
+    if (!mproc__is_condition(condition)) return MPROC_EINVAL;
+    if (mproc__awaited(condition)) return MPROC_EBUSY;
+    int error = mproc__lock_retire(&condition->own);
+    if (error != 0) return error;
+    for (mproc__waiter *w = condition->first, *next; w != NULL; w = next) { /* the dead */
+        next = w->next;
+        mproc__dealloc(w);
+    }
+    return mproc__object_free(condition);
+}
+
+/* ---- Barrier ------------------------------------------------------------------------------------------- */
+
+/* One word holds {generation, how the last 16 generations ended, broken, arrived}: arriving, opening,
+   breaking and resetting are one compare-and-swap each. Who arrives notes barrier and generation in its seat
+   first; so a waiter whose bounded sleep ends can count the living ones, and when there are fewer than have
+   arrived, a party was killed and the barrier breaks. */
+
+struct mproc_barrier {
+    mproc__tag tag;
+    uint32_t parties;
+    uint32_t bell; /* futex: changes whenever waiters should look */
+    uint64_t word; /* generation << 33 | resets << 17 | broken << 16 | arrived */
+};
+
+#define MPROC__BROKEN ((uint64_t)1 << 16)
+
+MPROC__FN bool mproc__is_barrier(const mproc_barrier *b) { return mproc__tag_is(b, MPROC__BARRIER); }
+MPROC__FN uint32_t mproc__arrived(uint64_t word) { return (uint32_t)(word & 0xffff); }
+MPROC__FN uint32_t mproc__generation(uint64_t word) { return (uint32_t)(word >> 33); }
+
+/* The word of the next generation, nobody arrived; the one that ends was reset or not. */
+MPROC__FN uint64_t mproc__next_generation(uint64_t word, bool reset) {
+    uint64_t ends = (word >> 17 & 0x7fff) << 1 | (reset ? 1u : 0u);
+    return ((word >> 33) + 1) << 33 | ends << 17;
+}
+
+MPROC_DEF mproc_barrier *mproc_barrier_new(unsigned parties) {
+    if (parties == 0 || parties > 0x7fff) return (mproc_barrier *)mproc__fail(MPROC_EINVAL);
+    mproc_barrier *b = (mproc_barrier *)mproc__object_new(sizeof *b);
+    if (b == NULL) return NULL;
+    b->parties = parties;
+    return (mproc_barrier *)mproc__object_ready(b, MPROC__BARRIER, 0);
+}
+
+MPROC__FN void mproc__barrier_ring(mproc_barrier *b) {
+    MPROC__ADD(&b->bell, 1);
+    mproc__futex_wake(&b->bell, INT32_MAX);
+}
+
+/* Breaks the generation of `seen`, unless it has ended. */
+MPROC__FN bool mproc__barrier_break(mproc_barrier *b, uint32_t generation) {
+    uint64_t word = MPROC__LOAD(&b->word);
+    do {
+        if (mproc__generation(word) != generation || (word & MPROC__BROKEN)) return false;
+    } while (!MPROC__CAS(&b->word, &word, word | MPROC__BROKEN));
+    mproc__barrier_ring(b);
+    return true;
+}
+
+/* Has a process died that waits in this generation? */
+MPROC__FN bool mproc__barrier_bereft(const mproc_barrier *b, uint32_t generation) {
+    uint32_t living = 0;
+    uint64_t word = MPROC__LOAD(&b->word);
+    for (uint32_t i = 0, n = MPROC__LOAD(&mproc__shared->seats_used); i < n; i++) {
+        mproc__seat *s = &mproc__shared->seat[i];
+        if (MPROC__LOAD(&s->waiting) == (uintptr_t)b && MPROC__LOAD(&s->getting) == (uintptr_t)generation &&
+            mproc__seat_alive(s))
+            living++;
+    }
+    return mproc__generation(word) == generation && living < mproc__arrived(word);
+}
+
+/* How a generation that this thread waited in has ended: 1 not yet, 0 all came, or MPROC_EBROKEN. */
+MPROC__FN int mproc__barrier_outcome(uint64_t word, uint32_t generation) {
+    uint32_t ago = (mproc__generation(word) - generation) & 0x7fffffff;
+    if (ago == 0) return word & MPROC__BROKEN ? MPROC_EBROKEN : 1;
+    return ago <= 16 && (word >> 17 >> (ago - 1) & 1) ? MPROC_EBROKEN : 0;
+}
+
+MPROC__FN int mproc__barrier_await(mproc_barrier *b, uint32_t generation, int64_t deadline) {
+    for (;;) {
+        uint32_t bell = MPROC__LOAD(&b->bell);
+        int outcome = mproc__barrier_outcome(MPROC__LOAD(&b->word), generation);
+        if (outcome <= 0) return outcome;
+        int64_t left = mproc__left(deadline);
+        if (left == 0 && mproc__barrier_break(b, generation)) return MPROC_ETIMEDOUT;
+        if (left == 0) continue;
+        mproc__futex_wait(&b->bell, bell, mproc__least(left, MPROC__SLICE));
+        if (MPROC__LOAD(&b->bell) == bell && mproc__barrier_bereft(b, generation))
+            mproc__barrier_break(b, generation);
+    }
+}
+
+/* Arrives: the caller's place among the parties, or MPROC_EBROKEN. */
+MPROC__FN int mproc__barrier_arrive(mproc_barrier *b, mproc__seat *seat, uint32_t *generation) {
+    uint64_t word = MPROC__LOAD(&b->word), next;
+    uint32_t place;
+    do {
+        if (word & MPROC__BROKEN) return MPROC_EBROKEN;
+        place = mproc__arrived(word);
+        *generation = mproc__generation(word);
+        MPROC__STORE(&seat->getting, (uintptr_t)*generation);
+        next = place + 1 == b->parties ? mproc__next_generation(word, false) : word + 1;
+    } while (!MPROC__CAS(&b->word, &word, next));
+    return (int)place;
+}
+
+MPROC_DEF int mproc_barrier_wait(mproc_barrier *barrier, double timeout) {
+    int64_t deadline;
+    uint32_t generation;
+    if (!mproc__is_barrier(barrier) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    mproc__seat *seat = mproc__seat_get();
+    if (seat == NULL) return MPROC_EAGAIN;
+    mproc__waits_on(barrier);
+    int outcome = 0, place = mproc__barrier_arrive(barrier, seat, &generation);
+    if (place >= 0 && (uint32_t)place + 1 == barrier->parties) mproc__barrier_ring(barrier);
+    else if (place >= 0) outcome = mproc__barrier_await(barrier, generation, deadline);
+    mproc__waits_on(NULL);
+    MPROC__STORE(&seat->getting, 0);
+    return outcome != 0 ? outcome : place;
+}
+
+MPROC_DEF int mproc_barrier_abort(mproc_barrier *barrier) {
+    if (!mproc__is_barrier(barrier)) return MPROC_EINVAL;
+    __atomic_fetch_or(&barrier->word, MPROC__BROKEN, __ATOMIC_SEQ_CST);
+    mproc__barrier_ring(barrier);
+    return 0;
+}
+
+MPROC_DEF int mproc_barrier_reset(mproc_barrier *barrier) {
+    if (!mproc__is_barrier(barrier)) return MPROC_EINVAL;
+    uint64_t word = MPROC__LOAD(&barrier->word);
+    while (!MPROC__CAS(&barrier->word, &word, mproc__next_generation(word, true))) continue;
+    mproc__barrier_ring(barrier);
+    return 0;
+}
+
+MPROC_DEF int mproc_barrier_free(mproc_barrier *barrier) {
+    if (barrier == NULL) return 0;
+    if (!mproc__is_barrier(barrier)) return MPROC_EINVAL;
+    return mproc__awaited(barrier) ? MPROC_EBUSY : mproc__object_free(barrier);
+}
+
 /* ---- Processes ----------------------------------------------------------------------------------------- */
 
 /* A child is forked, watched through a pidfd (its number cannot be recycled under our eyes), and collected
@@ -1651,13 +2342,22 @@ MPROC__FN int mproc__child_pipes(mproc__child *c, bool tied) {
     return 0;
 }
 
-/* In the child: be signalled when the process at the other end of the pipe is gone. */
-MPROC__FN void mproc__tie(int life, int sig) {
+/* In the child: be signalled when the process at the other end of the pipe is gone. The pipe is lost if the
+   child executes a program or closes all descriptors, so where the one thread of a process forked, that
+   thread's end is waited for as well. */
+MPROC__FN void mproc__tie(const mproc__child *c, int sig) {
+    int life = c->life[0];
     if (life < 0) return;
-    if (fcntl(life, F_SETOWN, getpid()) != 0 || fcntl(life, MPROC__F_SETSIG, sig) != 0 ||
-        fcntl(life, F_SETFL, O_ASYNC) != 0)
-        prctl(PR_SET_PDEATHSIG, sig);
+    bool tied = fcntl(life, F_SETOWN, getpid()) == 0 && fcntl(life, MPROC__F_SETSIG, sig) == 0 &&
+                fcntl(life, F_SETFL, O_ASYNC) == 0;
+    if (!tied || c->only_thread) prctl(PR_SET_PDEATHSIG, sig);
     if (mproc__poll(life, POLLIN, 0)) raise(sig); /* it was gone before the kernel knew whom to signal */
+}
+
+/* Is the calling thread the only one of its process? */
+MPROC__FN bool mproc__only_thread(void) {
+    struct stat st;
+    return mproc__gettid() == getpid() && stat("/proc/self/task", &st) == 0 && st.st_nlink == 3;
 }
 
 /* fork(2), with the child entered in the list. In the child the record that remains is its own, `c`. */
@@ -1668,6 +2368,7 @@ MPROC__FN pid_t mproc__spawn(mproc__child *c, bool tied) {
     c->next = mproc__self.children;
     mproc__self.children = c;
     int error = mproc__child_pipes(c, tied);
+    c->only_thread = tied && mproc__only_thread();
     pthread_mutex_unlock(&mproc__self.lock);
     mproc__starting = c;
     pid_t pid = error == 0 ? fork() : -1;
@@ -1740,7 +2441,7 @@ MPROC__FN mproc__child *mproc__child_of(const mproc_process *p, int *error) {
 
 /* With the lock held: p's child has ended; p learns how, and what is not needed any more is given back. */
 MPROC__FN int mproc__child_settle(mproc__child *c, mproc_process *p) {
-    p->exitcode = c->exitcode;
+    if (p->exitcode != c->exitcode) p->exitcode = c->exitcode; /* another thread may be reading it by now */
     if (c->users == 0 && !c->fd_shown) mproc__child_unlink(c);
     return p->exitcode == MPROC_NO_EXITCODE ? MPROC_ECHILD : 0;
 }
@@ -1771,12 +2472,15 @@ MPROC__FN void mproc__become(const char *identity, const char *name, bool tied) 
     mproc__self.tied = tied;
 }
 
+MPROC__FN void mproc__conn_given(void *arg, pid_t pid);
+
 MPROC__FN void mproc__process_main(mproc_process *p, mproc__child *c, const char *identity) {
     bool tied = c->life[0] >= 0;
-    mproc__tie(c->life[0], SIGKILL);
+    mproc__tie(c, SIGKILL);
     p->pid = mproc__self.pid;
     mproc__self.current = *p;
     mproc__become(identity, p->name, tied);
+    mproc__conn_given(p->arg, mproc__self.pid);
     mproc_exit(p->run != NULL ? p->run(p) : p->target(p->arg));
 }
 
@@ -1801,6 +2505,7 @@ MPROC_DEF int mproc_process_start(mproc_process *p) {
         p->name = name;
         return (int)pid;
     }
+    mproc__conn_given(p->arg, pid);
     p->pid = pid;
     p->mproc__parent = mproc__self.pid;
     p->mproc__id = c->id;
@@ -1937,44 +2642,57 @@ MPROC_DEF size_t mproc_active_children(pid_t *pids, size_t capacity) {
     return n;
 }
 
-/* Two numbers of a cgroup file, "max" read as -1. False when there is no such file. */
-MPROC__FN bool mproc__read_pair(const char *path, long long *a, long long *b) {
-    char text[64];
+/* Up to two numbers of a cgroup's file, "max" read as -1; how many there were. */
+MPROC__FN int mproc__cgroup_read(const char *root, const char *group, const char *file, long long *first,
+                                 long long *second) {
+    char path[768], text[64];
+    snprintf(path, sizeof path, "%s%s/%s", root, group[1] != 0 ? group : "", file);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return false;
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
+    if (fd >= 0) close(fd);
+    if (n <= 0) return 0;
     text[n] = 0;
-    char *end = text;
-    *a = text[0] == 'm' ? -1 : strtoll(text, &end, 10);
-    while (*end != 0 && *end != ' ') end++;
-    *b = strtoll(end, NULL, 10);
-    return true;
+    if (text[0] == 'm') text[0] = '-', text[1] = '1', text[2] = ' ';
+    return sscanf(text, "%lld %lld", first, second);
 }
 
-/* The smallest cpu quota of this process's cgroup and those above it, in processors, rounded up; or most. */
-MPROC__FN int mproc__cgroup_cpus(int most) {
-    char line[512], path[640], *group = NULL;
-    FILE *f = fopen("/proc/self/cgroup", "re");
-    while (f != NULL && group == NULL && fgets(line, sizeof line, f) != NULL) {
-        line[strcspn(line, "\n")] = 0;
-        if (strncmp(line, "0::/", 4) == 0) group = line + 3;
+/* The quota of one cgroup, of version 2 or 1, in processors, rounded up; 0: none. */
+MPROC__FN int mproc__cgroup_quota(const char *root, const char *group) {
+    long long quota = -1, period = 0, none;
+    if (mproc__cgroup_read(root, group, "cpu.max", &quota, &period) != 2) {
+        mproc__cgroup_read(root, group, "cpu.cfs_quota_us", &quota, &none);
+        mproc__cgroup_read(root, group, "cpu.cfs_period_us", &period, &none);
     }
-    if (f != NULL) fclose(f);
-    for (long long quota, period; group != NULL;) {
-        snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group[1] != 0 ? group : "");
-        if (mproc__read_pair(path, &quota, &period) && quota > 0 && period > 0 && quota < most * period)
-            most = (int)((quota + period - 1) / period);
+    return quota > 0 && period > 0 && quota / period < INT32_MAX ? (int)((quota + period - 1) / period) : 0;
+}
+
+/* The smallest quota of a group and those above it, in processors, rounded up; or most. */
+MPROC__FN int mproc__cgroup_least(const char *root, char *group, int most) {
+    for (;;) {
+        int quota = mproc__cgroup_quota(root, group);
+        if (quota > 0 && quota < most) most = quota;
         char *slash = strrchr(group, '/');
-        if (group[1] == 0 || slash == NULL) break;
+        if (slash == NULL || group[1] == 0) return most;
         slash[slash == group] = 0;
     }
-    long long quota = -1, period = 0, unused;
-    if (mproc__read_pair("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", &quota, &unused) && quota > 0 &&
-        mproc__read_pair("/sys/fs/cgroup/cpu/cpu.cfs_period_us", &period, &unused) && period > 0 &&
-        quota < most * period)
-        most = (int)((quota + period - 1) / period);
+}
+
+/* /proc/self/cgroup has lines NUMBER:CONTROLLERS:GROUP; version 2 has no controllers there. */
+MPROC__FN int mproc__cgroup_cpus(int most) {
+    char line[512];
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        line[strcspn(line, "\n")] = 0;
+        char *controllers = strchr(line, ':'),
+             *group = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
+        if (group == NULL) continue;
+        *group++ = 0;
+        controllers++;
+        if (*controllers == 0) most = mproc__cgroup_least("/sys/fs/cgroup", group, most);
+        else if (strcmp(controllers, "cpu") == 0 || strncmp(controllers, "cpu,", 4) == 0)
+            most = mproc__cgroup_least("/sys/fs/cgroup/cpu", group, most);
+    }
+    if (f != NULL) fclose(f);
     return most;
 }
 
@@ -2001,7 +2719,7 @@ MPROC_DEF pid_t mproc_fork(void) {
     mproc__child_identity(identity, sizeof identity, MPROC__ADD(&mproc__self.started, 1));
     pid_t pid = mproc__spawn(c, tied);
     if (pid != 0) return pid;
-    mproc__tie(c->life[0], SIGKILL);
+    mproc__tie(c, SIGKILL);
     snprintf(name, sizeof name, "Process-%s", identity);
     mproc__become(identity, name, tied);
     return 0;
@@ -2119,7 +2837,9 @@ MPROC_DEF void mproc_exit(int exitcode) {
    Besides the pipe there are:
    - put_lock, for a bounded queue: look and write must be one step. It guards nothing that needs repair.
    - back, a list of messages that somebody got and could not take (MPROC_EMSGSIZE): they are first in the
-     queue. get_lock guards it; a getter whose buffer holds the largest message ever put does without.
+     queue. get_lock guards it. As long as every getter's buffer holds the largest message ever put, getters
+   do without that lock; the first that does not makes all of them `careful`, and waits for those that are
+   just reading without it. So nobody gets a later message while an earlier one is being put back.
    - taken, the messages got and not yet marked by task_done. A getter notes in its seat that it is reading
      before it reads, and counts before it clears the note: so a join that finds the pipe empty and no living
      reader sees every message either there, or counted, or lost with a dead process. */
@@ -2140,15 +2860,15 @@ enum {
 
 struct mproc_queue {
     mproc__tag tag;
-    uint32_t frame;  /* bytes of a frame */
-    uint32_t batch;  /* frames written at once, at most */
-    size_t maxsize;  /* 0: as the pipe holds */
-    size_t capacity; /* frames the pipe holds */
+    uint32_t frame; /* bytes of a frame */
+    uint32_t batch; /* frames written at once, at most */
+    size_t maxsize; /* 0: as the pipe holds */
     mproc__port port;
     mproc__mutex put_lock, get_lock;
     uint32_t closed;
-    uint32_t marks; /* frames in the pipe that are no messages */
-    size_t largest; /* of all messages ever put */
+    uint32_t marks;   /* frames in the pipe that are no messages */
+    size_t largest;   /* of all messages ever put */
+    uint32_t careful; /* a getter with too small a buffer has been seen: from then on all take get_lock */
     mproc__message *back;
     char apart[MPROC__LINE]; /* what stands above hardly changes, what follows does at each message */
     uint32_t room;           /* flag: putters of a bounded queue sleep here */
@@ -2163,10 +2883,9 @@ MPROC__FN bool mproc__is_queue(const mproc_queue *q) { return mproc__tag_is(q, M
    before them, pages stay half empty, so without twice the room batches are off. */
 MPROC__FN bool mproc__queue_fits(mproc_queue *q, size_t pipe_bytes) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), per_page = page / q->frame, pages = pipe_bytes / page;
-    q->capacity = pages * per_page;
-    size_t sure = pages > 1 ? (pages - 1) * per_page + 1 : 1;
+    size_t sure = pages > 1 ? (pages - 1) * per_page + 1 : 1, least = q->maxsize != 0 ? q->maxsize : 200;
     q->batch = q->maxsize == 0 || sure / 2 >= q->maxsize + per_page ? MPROC__BATCH / q->frame : 1;
-    return q->maxsize <= sure;
+    return least <= sure || (q->maxsize == 0 && q->frame == MPROC__FRAME_HEAD);
 }
 
 MPROC__FN int mproc__queue_size_pipe(mproc_queue *q, int fd) {
@@ -2184,13 +2903,13 @@ MPROC__FN int mproc__queue_size_pipe(mproc_queue *q, int fd) {
 }
 
 MPROC__FN int mproc__queue_set_up(mproc_queue *q, size_t maxsize) {
-    int fd[2], error = mproc__mutex_init(&q->put_lock);
-    if (error == 0) error = mproc__mutex_init(&q->get_lock);
+    int fd[2], error = mproc__mutex_init(&q->put_lock, PTHREAD_MUTEX_ERRORCHECK);
+    if (error == 0) error = mproc__mutex_init(&q->get_lock, PTHREAD_MUTEX_ERRORCHECK);
     if (error == 0) error = mproc__pipe(fd, O_NONBLOCK);
     if (error != 0) return error;
     q->maxsize = maxsize;
     error = mproc__queue_size_pipe(q, fd[1]);
-    if (error == 0) error = mproc__port_make(&q->port, fd);
+    if (error == 0) error = mproc__port_make(&q->port, fd, NULL);
     if (error == 0) return 0;
     mproc__close(&fd[0]);
     mproc__close(&fd[1]);
@@ -2198,27 +2917,19 @@ MPROC__FN int mproc__queue_set_up(mproc_queue *q, size_t maxsize) {
 }
 
 MPROC_DEF mproc_queue *mproc_queue_new(size_t maxsize) {
-    int error = mproc__init();
-    if (error != 0) return (mproc_queue *)mproc__fail(error);
     if (maxsize > INT32_MAX) return (mproc_queue *)mproc__fail(-ENOSPC);
-    mproc_queue *q = (mproc_queue *)mproc__alloc(sizeof *q, true);
-    if (q == NULL) return (mproc_queue *)mproc__fail(MPROC_ENOMEM);
-    error = mproc__queue_set_up(q, maxsize);
-    if (error == 0) {
-        mproc__tag_set(&q->tag, MPROC__QUEUE);
-        return q;
-    }
-    mproc__dealloc(q);
-    return (mproc_queue *)mproc__fail(error);
+    mproc_queue *q = (mproc_queue *)mproc__object_new(sizeof *q);
+    if (q == NULL) return NULL;
+    return (mproc_queue *)mproc__object_ready(q, MPROC__QUEUE, mproc__queue_set_up(q, maxsize));
 }
 
 /* Messages */
 
-MPROC__FN mproc__message *mproc__message_new(size_t size) {
+MPROC__FN mproc__message *mproc__message_new(const mproc_queue *owner, size_t size) {
     if (size > SIZE_MAX - MPROC__MESSAGE_ROOM) return NULL;
     mproc__message *m = (mproc__message *)mproc__alloc(MPROC__MESSAGE_ROOM + size, false);
     if (m == NULL) return NULL;
-    m->next = NULL;
+    m->next = (mproc__message *)(uintptr_t)owner;
     m->size = size;
     mproc__tag_set(mproc__tag_before(mproc__message_data(m)), MPROC__MESSAGE);
     return m;
@@ -2252,7 +2963,7 @@ MPROC__FN int mproc__frame_pack(const mproc_queue *q, mproc__frame *f, const voi
         mproc__copy(f + 1, data, size);
         return 0;
     }
-    mproc__message *m = mproc__message_new(size);
+    mproc__message *m = mproc__message_new(q, size);
     if (m == NULL) return MPROC_ENOMEM;
     memcpy(mproc__message_data(m), data, size);
     f->where = (uint64_t)(uintptr_t)m;
@@ -2269,9 +2980,29 @@ MPROC__FN void mproc__frame_unpack(const mproc__frame *f, void *buffer) {
     mproc__frame_drop(f);
 }
 
+/* Is a living thread between reading a message of q and counting it? */
+MPROC__FN bool mproc__queue_being_read(const mproc_queue *q) {
+    mproc__arena *a = mproc__shared;
+    for (uint32_t i = 0, n = MPROC__LOAD(&a->seats_used); i < n; i++) {
+        mproc__seat *s = &a->seat[i];
+        if (MPROC__LOAD(&s->getting) == (uintptr_t)q && mproc__seat_alive(s)) return true;
+    }
+    return false;
+}
+
+/* Waits until nobody is in the middle of a read that began before. A stopped process is not waited for long.
+ */
+MPROC__FN void mproc__queue_await_readers(const mproc_queue *q) {
+    for (int64_t end = mproc__now() + 10 * MPROC__MS; mproc__queue_being_read(q) && mproc__now() < end;)
+        sched_yield();
+}
+
+/* Before the first message of a new largest size is put: getters that looked at the old size are through. */
 MPROC__FN void mproc__queue_note_largest(mproc_queue *q, size_t size) {
     size_t old = MPROC__LOAD(&q->largest);
+    if (old >= size) return;
     while (old < size && !MPROC__CAS(&q->largest, &old, size)) continue;
+    mproc__queue_await_readers(q);
 }
 
 /* Length */
@@ -2318,6 +3049,9 @@ MPROC_DEF bool mproc_queue_full(mproc_queue *queue) {
 
 /* Put */
 
+/* The other end of a pipe; none for a queue. */
+MPROC__FN bool mproc__conn_forsaken(const mproc_conn *c);
+
 /* Writes n frames, as many as there is room for now; how many went, or -EAGAIN for none, or an error. */
 MPROC__FN ssize_t mproc__queue_write(const mproc_queue *q, int fd, const void *frames, size_t n) {
     ssize_t bytes;
@@ -2360,8 +3094,8 @@ MPROC__FN void mproc__queue_await_room(mproc_queue *q, const int fd[2], int64_t 
 }
 
 /* Puts n frames that stand one after another; how many, or an error when none. */
-MPROC__FN ssize_t mproc__queue_put_frames(mproc_queue *q, const int fd[2], const char *frames, size_t n,
-                                          int64_t deadline) {
+MPROC__FN ssize_t mproc__queue_put_frames(mproc_queue *q, const mproc_conn *conn, const int fd[2],
+                                          const char *frames, size_t n, int64_t deadline) {
     size_t done = 0;
     bool waiting = false;
     ssize_t put = 0;
@@ -2369,6 +3103,7 @@ MPROC__FN ssize_t mproc__queue_put_frames(mproc_queue *q, const int fd[2], const
         put = mproc__queue_try_put(q, fd, frames + done * q->frame, n - done, deadline);
         if (put > 0) done += (size_t)put;
         if (put >= 0) continue;
+        if (put == -EAGAIN && waiting && mproc__conn_forsaken(conn)) put = MPROC_ECLOSED;
         if (put == -EAGAIN && mproc__left(deadline) == 0) put = MPROC_ETIMEDOUT;
         if (put != -EAGAIN) break;
         if (!waiting) mproc__waits_on(q);
@@ -2392,7 +3127,7 @@ MPROC_DEF int mproc_queue_put(mproc_queue *queue, const void *data, size_t size,
     if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
     if (size > MPROC__LOAD(&queue->largest)) mproc__queue_note_largest(queue, size);
     if ((error = mproc__frame_pack(queue, &frame.head, data, size)) != 0) return error;
-    ssize_t put = mproc__queue_put_frames(queue, fd, frame.bytes, 1, deadline);
+    ssize_t put = mproc__queue_put_frames(queue, NULL, fd, frame.bytes, 1, deadline);
     if (put == 1) return 0;
     mproc__frame_drop(&frame.head);
     return (int)put;
@@ -2429,7 +3164,7 @@ MPROC_DEF ssize_t mproc_queue_put_many(mproc_queue *queue, const void *items, si
         const char *from = (const char *)items + done * size;
         packed = mproc__queue_pack_many(queue, frames.bytes, from, n - done < most ? n - done : most, size);
         if (packed < 0) return done > 0 ? (ssize_t)done : packed;
-        put = mproc__queue_put_frames(queue, fd, frames.bytes, (size_t)packed, deadline);
+        put = mproc__queue_put_frames(queue, NULL, fd, frames.bytes, (size_t)packed, deadline);
         for (ssize_t i = put < 0 ? 0 : put; i < packed; i++)
             mproc__frame_drop((mproc__frame *)(void *)(frames.bytes + (size_t)i * queue->frame));
         if (put < 0) return done > 0 ? (ssize_t)done : put;
@@ -2444,6 +3179,7 @@ MPROC_DEF ssize_t mproc_queue_put_many(mproc_queue *queue, const void *items, si
 MPROC__FN ssize_t mproc__queue_read(const mproc_queue *q, int fd, void *frames, size_t n) {
     ssize_t bytes;
     while ((bytes = read(fd, frames, n * q->frame)) < 0 && errno == EINTR) continue;
+    if (bytes == 0) return MPROC_ECLOSED; /* only of a pipe: a queue's processes have both its ends */
     return bytes < 0 ? -errno : bytes / (ssize_t)q->frame;
 }
 
@@ -2467,28 +3203,33 @@ MPROC__FN void mproc__queue_end_read(mproc_queue *q, mproc__seat *s, size_t got)
     if (got > 0 && q->maxsize != 0) mproc__flag_wake(&q->room, 1);
 }
 
-/* One message's frame from the pipe, or -EAGAIN. */
-MPROC__FN int mproc__queue_read_one(mproc_queue *q, int fd, mproc__frame *f) {
+/* One message's frame from the pipe, or -EAGAIN. Without get_lock -EINTR tells that it is needed. */
+MPROC__FN int mproc__queue_read_one(mproc_queue *q, int fd, mproc__frame *f, bool locked) {
     mproc__seat *s = mproc__queue_begin_read(q);
     ssize_t n;
+    if (!locked && MPROC__LOAD(&q->careful)) {
+        mproc__queue_end_read(q, s, 0);
+        return -EINTR;
+    }
     while ((n = mproc__queue_read(q, fd, f, 1)) > 0 && mproc__queue_skips(q, f)) continue;
     mproc__queue_end_read(q, s, n > 0 ? 1 : 0);
-    return n > 0 ? 0 : n == 0 ? -EAGAIN : (int)n;
+    return n > 0 ? 0 : (int)n;
 }
 
 /* With get_lock held: a message that could not be taken becomes the first of the queue again. */
 MPROC__FN int mproc__queue_put_back(mproc_queue *q, const int fd[2], const mproc__frame *f) {
     mproc__message *m =
-        f->where == MPROC__INLINE ? mproc__message_new((size_t)f->size) : mproc__frame_message(f);
-    if (m == NULL) { /* no memory: rather out of order than lost */
-        if (mproc__queue_write(q, fd[1], f, 1) == 1) MPROC__SUB(&q->taken, 1);
+        f->where == MPROC__INLINE ? mproc__message_new(q, (size_t)f->size) : mproc__frame_message(f);
+    bool pipe_end = q->port.serial == 0; /* then fd[1] leads the other way */
+    if (m == NULL) {                     /* no memory: rather out of order than lost */
+        if (!pipe_end && mproc__queue_write(q, fd[1], f, 1) == 1) MPROC__SUB(&q->taken, 1);
         return MPROC_ENOMEM;
     }
     if (f->where == MPROC__INLINE) mproc__copy(mproc__message_data(m), f + 1, m->size);
     m->next = q->back;
     MPROC__STORE(&q->back, m);
     MPROC__SUB(&q->taken, 1);
-    if (mproc__queue_frames(q, fd[0]) > 0) return 0;
+    if (pipe_end || mproc__queue_frames(q, fd[0]) > 0) return 0;
     mproc__frame_buffer mark; /* so that poll(2) on the pipe tells of the message */
     memset(&mark, 0, sizeof mark);
     mark.head.where = MPROC__MARK;
@@ -2519,8 +3260,9 @@ MPROC__FN int mproc__queue_try_careful(mproc_queue *q, const int fd[2], size_t c
     int error;
     mproc__queue_get_lock(q, mproc__grace(deadline), &error);
     if (error != 0) return error;
+    if (!MPROC__SWAP(&q->careful, 1)) mproc__queue_await_readers(q);
     if (!mproc__queue_take_back(q, capacity, f, &error)) {
-        error = mproc__queue_read_one(q, fd[0], f);
+        error = mproc__queue_read_one(q, fd[0], f, true);
         if (error == -EAGAIN && mproc__queue_frames(q, fd[0]) == 0) MPROC__STORE(&q->marks, 0);
         if (error == 0 && f->size > capacity) {
             error = mproc__queue_put_back(q, fd, f);
@@ -2534,9 +3276,10 @@ MPROC__FN int mproc__queue_try_careful(mproc_queue *q, const int fd[2], size_t c
 /* One try: 0 with a message's frame, -EAGAIN, or an error. */
 MPROC__FN int mproc__queue_try_get(mproc_queue *q, const int fd[2], size_t capacity, mproc__frame *f,
                                    int64_t deadline) {
-    if (MPROC__LOAD(&q->back) != NULL || capacity < MPROC__LOAD(&q->largest))
-        return mproc__queue_try_careful(q, fd, capacity, f, deadline);
-    int error = mproc__queue_read_one(q, fd[0], f);
+    int error = -EINTR;
+    if (!MPROC__LOAD(&q->careful) && capacity >= MPROC__LOAD(&q->largest))
+        error = mproc__queue_read_one(q, fd[0], f, false);
+    if (error == -EINTR) return mproc__queue_try_careful(q, fd, capacity, f, deadline);
     if (error != 0 || f->size <= capacity) return error;
     mproc__queue_get_lock(q, MPROC__NEVER, &error); /* a larger one than ever was put just now */
     error = mproc__queue_put_back(q, fd, f);
@@ -2545,12 +3288,12 @@ MPROC__FN int mproc__queue_try_get(mproc_queue *q, const int fd[2], size_t capac
 }
 
 /* Waits for a message's frame. */
-MPROC__FN int mproc__queue_get_frame(mproc_queue *q, const int fd[2], size_t capacity, mproc__frame *f,
-                                     int64_t deadline) {
+MPROC__FN int mproc__queue_get_frame(mproc_queue *q, const mproc_conn *conn, const int fd[2], size_t capacity,
+                                     mproc__frame *f, int64_t deadline) {
     bool waiting = false;
     int error;
-    for (;;) {
-        bool closed = MPROC__LOAD(&q->closed) != 0; /* before the try: what was put before close counts */
+    for (;;) { /* first whether it is closed: what was put before that counts */
+        bool closed = MPROC__LOAD(&q->closed) || ((waiting || deadline == 0) && mproc__conn_forsaken(conn));
         error = mproc__queue_try_get(q, fd, capacity, f, deadline);
         if (error != -EAGAIN) break;
         error = closed ? MPROC_ECLOSED : MPROC_ETIMEDOUT;
@@ -2558,7 +3301,7 @@ MPROC__FN int mproc__queue_get_frame(mproc_queue *q, const int fd[2], size_t cap
         if (closed || left == 0) break;
         if (!waiting) mproc__waits_on(q);
         waiting = true;
-        mproc__poll(fd[0], POLLIN, mproc__least(left, MPROC__SLICE));
+        mproc__poll(fd[0], POLLIN, mproc__least(left, conn != NULL ? MPROC__SLICE / 2 : MPROC__SLICE));
     }
     if (waiting) mproc__waits_on(NULL);
     return error;
@@ -2571,7 +3314,7 @@ MPROC_DEF ssize_t mproc_queue_get(mproc_queue *queue, void *buffer, size_t capac
     if (!mproc__is_queue(queue) || (buffer == NULL && capacity > 0) || !mproc__deadline(timeout, &deadline))
         return MPROC_EINVAL;
     if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
-    error = mproc__queue_get_frame(queue, fd, capacity, &frame.head, deadline);
+    error = mproc__queue_get_frame(queue, NULL, fd, capacity, &frame.head, deadline);
     if (error != 0) return error;
     ssize_t size = (ssize_t)frame.head.size;
     mproc__frame_unpack(&frame.head, buffer);
@@ -2584,9 +3327,10 @@ MPROC_DEF void *mproc_queue_take(mproc_queue *queue, size_t *size, double timeou
     mproc__frame_buffer frame;
     if (!mproc__is_queue(queue) || !mproc__deadline(timeout, &deadline)) return mproc__fail(MPROC_EINVAL);
     if ((error = mproc__port_fds(&queue->port, fd)) != 0) return mproc__fail(error);
-    mproc__message *spare = mproc__message_new(mproc__inline_room(queue)); /* first: then nothing can fail */
+    mproc__message *spare =
+        mproc__message_new(NULL, mproc__inline_room(queue)); /* first: then nothing can fail */
     if (spare == NULL) return mproc__fail(MPROC_ENOMEM);
-    error = mproc__queue_get_frame(queue, fd, SIZE_MAX, &frame.head, deadline);
+    error = mproc__queue_get_frame(queue, NULL, fd, SIZE_MAX, &frame.head, deadline);
     mproc__message *m = spare;
     if (error == 0 && frame.head.where == MPROC__INLINE) {
         m->size = (size_t)frame.head.size;
@@ -2596,6 +3340,7 @@ MPROC_DEF void *mproc_queue_take(mproc_queue *queue, size_t *size, double timeou
         m = mproc__frame_message(&frame.head);
     }
     if (error != 0) return mproc__fail(error);
+    m->next = NULL; /* the caller's now, not the queue's */
     if (size != NULL) *size = m->size;
     return mproc__message_data(m);
 }
@@ -2644,7 +3389,7 @@ MPROC__FN size_t mproc__queue_get_there(mproc_queue *q, const int fd[2], char *i
     while (done < n) {
         size_t want = n - done < most ? n - done : most, kept = 0, used = 0;
         mproc__seat *s = mproc__queue_begin_read(q);
-        ssize_t got = mproc__queue_read(q, fd[0], frames.bytes, want);
+        ssize_t got = MPROC__LOAD(&q->careful) ? 0 : mproc__queue_read(q, fd[0], frames.bytes, want);
         if (got > 0)
             used = mproc__queue_unpack_many(q, frames.bytes, (size_t)got, items + done * size, size, &kept);
         if (got > 0 && used < (size_t)got) mproc__queue_put_back_many(q, fd, frames.bytes, used, (size_t)got);
@@ -2668,10 +3413,10 @@ MPROC_DEF ssize_t mproc_queue_get_many(mproc_queue *queue, void *items, size_t n
     size_t done = 0;
     char *to = (char *)items;
     while (done < n) {
-        error = mproc__queue_get_frame(queue, fd, size, &frame.head, done > 0 ? 0 : deadline);
+        error = mproc__queue_get_frame(queue, NULL, fd, size, &frame.head, done > 0 ? 0 : deadline);
         if (error != 0) break;
         mproc__frame_unpack_padded(&frame.head, to + done++ * size, size);
-        if (done < n && MPROC__LOAD(&queue->back) == NULL && size >= MPROC__LOAD(&queue->largest))
+        if (done < n && !MPROC__LOAD(&queue->careful) && size >= MPROC__LOAD(&queue->largest))
             done += mproc__queue_get_there(queue, fd, to + done * size, n - done, size);
     }
     return done > 0 ? (ssize_t)done : error;
@@ -2706,16 +3451,6 @@ MPROC_DEF int mproc_queue_task_done(mproc_queue *queue) {
     return 0;
 }
 
-/* Is a living thread between reading a message of q and counting it? */
-MPROC__FN bool mproc__queue_being_read(const mproc_queue *q) {
-    mproc__arena *a = mproc__shared;
-    for (uint32_t i = 0, n = MPROC__LOAD(&a->seats_used); i < n; i++) {
-        mproc__seat *s = &a->seat[i];
-        if (MPROC__LOAD(&s->getting) == (uintptr_t)q && mproc__seat_alive(s)) return true;
-    }
-    return false;
-}
-
 MPROC_DEF int mproc_queue_join(mproc_queue *queue, double timeout) {
     int64_t deadline;
     int fd[2], error;
@@ -2745,6 +3480,34 @@ MPROC_DEF int mproc_queue_fd(mproc_queue *queue) {
     return error != 0 ? error : fd[0];
 }
 
+/* Is this block of the arena a message on its way through q? */
+MPROC__FN mproc__message *mproc__block_message_of(mproc__block *b, const mproc_queue *q) {
+    mproc__message *m = (mproc__message *)(void *)((char *)b + MPROC__HEAD);
+    if (!mproc__used(b) || mproc__size_of(b) < MPROC__HEAD + MPROC__MESSAGE_ROOM) return NULL;
+    if (!mproc__tag_is(mproc__tag_before(mproc__message_data(m)), MPROC__MESSAGE)) return NULL;
+    return m->next == (const mproc__message *)(const void *)q ? m : NULL;
+}
+
+/* Frees what is left of q's messages: those put back, and, found by walking the arena, those of putters
+   killed before they had written the frame, or of a pipe whose last receiver was killed. */
+MPROC__FN void mproc__queue_sweep(mproc_queue *q) {
+    mproc__arena *a = mproc__shared;
+    mproc__message *found;
+    for (mproc__message *m = q->back, *next; m != NULL; m = next) {
+        next = m->next;
+        mproc__message_free(m);
+    }
+    if (q->largest <= mproc__inline_room(q)) return; /* all stood in frames */
+    do {
+        found = NULL;
+        mproc__arena_lock(a);
+        for (char *p = a->first; p < a->top && found == NULL; p += mproc__size_of(mproc__block_at(p)))
+            found = mproc__block_message_of(mproc__block_at(p), q);
+        mproc__mutex_unlock(&a->lock);
+        if (found != NULL) mproc__message_free(found);
+    } while (found != NULL);
+}
+
 MPROC_DEF int mproc_queue_free(mproc_queue *queue) {
     int fd[2];
     mproc__frame_buffer frame;
@@ -2756,13 +3519,474 @@ MPROC_DEF int mproc_queue_free(mproc_queue *queue) {
     MPROC__STORE(&queue->closed, 1);
     bool open = mproc__port_fds(&queue->port, fd) == 0;
     while (open && mproc__queue_read(queue, fd[0], &frame, 1) == 1) mproc__frame_drop(&frame.head);
-    for (mproc__message *m = queue->back, *next; m != NULL; m = next) {
-        next = m->next;
-        mproc__message_free(m);
-    }
+    mproc__queue_sweep(queue);
     mproc__port_free(&queue->port);
     mproc__dealloc(queue);
     return 0;
+}
+
+/* ---- Pipe ---------------------------------------------------------------------------------------------- */
+
+/* Each direction is a pipe of frames as a queue's, with the same kill safety: a large message stands in the
+   arena before its frame is written, so a sender killed in the middle of one has sent nothing. What differs
+   is that a pipe has ends, and tells when the other one is gone.
+
+   The kernel says so once no process has the other end's descriptors. But a sibling that merely inherited
+   them would delay that for its whole life. So each process that has an end stands in the end's list of
+   holders, with a note once it uses it; being given the end itself as the argument of mproc_process_start is
+   a use. As soon as an end has been used by any process, only those who used it count: when they have all
+   closed it or died, it is gone, whoever else inherited it. Until then all who have it count. And a process
+   that uses one end gives up the other one if it had only inherited that, so that it does not wait for
+   itself. What a late user sends all the same still arrives: the end of a pipe is not remembered, but found
+   anew. */
+
+#define MPROC__HOLDS 32
+
+typedef struct mproc__pair mproc__pair; /* both ends of a pipe: one block of the arena */
+
+struct mproc_conn {
+    mproc__tag tag;
+    uint32_t shown;        /* some process has used this end */
+    mproc__port port;      /* fd[0] to receive and fd[1] to send; -1 what it does not do */
+    mproc_queue *in, *out; /* the directions; NULL likewise */
+    mproc_conn *peer;
+    mproc__pair *pair;
+    struct {
+        uint32_t pid; /* 0: free */
+        uint32_t used;
+    } hold[MPROC__HOLDS];
+};
+
+struct mproc__pair {
+    int64_t touched;  /* when a holder came or went */
+    uint32_t crowded; /* more holders than fit the list: the kernel alone decides */
+    pid_t maker;
+    mproc_conn end[2];
+    mproc_queue way[2]; /* way[0] leads to end[0] */
+};
+
+MPROC__FN bool mproc__is_conn(const mproc_conn *c) { return mproc__tag_is(c, MPROC__CONN); }
+
+/* Enters a process among the holders of an end. */
+MPROC__FN void mproc__conn_hold(mproc_conn *c, pid_t who, bool used) {
+    uint32_t pid = (uint32_t)who;
+    c->pair->touched = mproc__now();
+    for (int i = 0; i < MPROC__HOLDS; i++) {
+        if (MPROC__LOAD(&c->hold[i].pid) != pid) continue;
+        if (used) MPROC__STORE(&c->hold[i].used, 1);
+        if (used) MPROC__STORE(&c->shown, 1);
+        return;
+    }
+    for (int i = 0; i < MPROC__HOLDS; i++) {
+        uint32_t old = MPROC__LOAD(&c->hold[i].pid);
+        if (old != 0 && mproc__alive((pid_t)old, (pid_t)old)) continue;
+        if (!mproc__cas32(&c->hold[i].pid, old, pid)) continue;
+        MPROC__STORE(&c->hold[i].used, used ? 1 : 0);
+        if (used) MPROC__STORE(&c->shown, 1);
+        return;
+    }
+    MPROC__STORE(&c->pair->crowded, 1);
+}
+
+/* Is there a living holder of the end (that has used it), other than this process if so wanted? */
+MPROC__FN bool mproc__conn_held(const mproc_conn *c, bool used, bool others) {
+    for (int i = 0; i < MPROC__HOLDS; i++) {
+        uint32_t pid = MPROC__LOAD(&c->hold[i].pid);
+        if (pid == 0 || (used && !MPROC__LOAD(&c->hold[i].used))) continue;
+        if (others && pid == (uint32_t)mproc__self.pid) continue;
+        if (mproc__alive((pid_t)pid, (pid_t)pid)) return true;
+    }
+    return false;
+}
+
+/* The end is gone though siblings have inherited it: see above. */
+MPROC__FN bool mproc__conn_gone(const mproc_conn *c) {
+    return MPROC__LOAD(&c->shown) && !MPROC__LOAD(&c->pair->crowded) && !mproc__conn_held(c, true, false);
+}
+
+MPROC__FN bool mproc__conn_forsaken(const mproc_conn *c) { return c != NULL && mproc__conn_gone(c->peer); }
+
+/* In a child of fork: it holds what its parent held. */
+MPROC__FN void mproc__conns_inherit(void) {
+    for (size_t i = 0; i < MPROC__PORTS / MPROC__PORT_CHUNK; i++) {
+        mproc__local_port *chunk = mproc__self.port[i];
+        for (size_t k = 0; chunk != NULL && k < MPROC__PORT_CHUNK; k++)
+            if (chunk[k].conn != NULL) mproc__conn_hold(chunk[k].conn, mproc__self.pid, false);
+    }
+}
+
+/* Frees pipes that nobody holds any more, with what nobody received; a few are looked at for each new one. */
+MPROC__FN void mproc__pairs_tidy(uint32_t looks) {
+    mproc__arena *a = mproc__shared;
+    int error = mproc__mutex_lock(&a->pairs_lock, 0);
+    if (error == -EOWNERDEAD) mproc__mutex_repaired(&a->pairs_lock); /* at worst a block is lost */
+    else if (error != 0) return;
+    for (uint32_t used = MPROC__LOAD(&a->ports_used); looks > 0 && used > 0; looks--) {
+        a->pairs_look = (a->pairs_look + 1) % used;
+        mproc__pair *p = (mproc__pair *)MPROC__LOAD(&a->pair[a->pairs_look]);
+        if (p == NULL || p->crowded || mproc__now() - p->touched < MPROC__SECOND) continue;
+        if (mproc__conn_held(&p->end[0], false, false) || mproc__conn_held(&p->end[1], false, false))
+            continue;
+        MPROC__STORE(&a->pair[a->pairs_look], (void *)NULL);
+        for (int k = 0; k < 2; k++) {
+            MPROC__STORE(&p->end[k].tag.magic, 0);
+            mproc__queue_sweep(&p->way[k]);
+            mproc__port_free(&p->end[k].port);
+        }
+        mproc__dealloc(p);
+    }
+    mproc__mutex_unlock(&a->pairs_lock);
+}
+
+MPROC__FN int mproc__conn_set_up(mproc__pair *p, int side, int read_fd, int write_fd) {
+    mproc_conn *c = &p->end[side];
+    const int fd[2] = {read_fd, write_fd};
+    c->pair = p;
+    c->peer = &p->end[1 - side];
+    c->in = read_fd >= 0 ? &p->way[side] : NULL;
+    c->out = write_fd >= 0 ? &p->way[1 - side] : NULL;
+    int error = mproc__port_make(&c->port, fd, c);
+    if (error != 0) return error;
+    mproc__conn_hold(c, mproc__self.pid, false);
+    return 0;
+}
+
+/* A direction: a pipe, and the part of a queue that it takes. */
+MPROC__FN int mproc__way_set_up(mproc_queue *way, int fd[2]) {
+    int error = mproc__mutex_init(&way->get_lock, PTHREAD_MUTEX_ERRORCHECK);
+    way->frame = MPROC__FRAME;
+    way->batch = 1;
+    return error != 0 ? error : mproc__pipe(fd, O_NONBLOCK);
+}
+
+MPROC__FN int mproc__pair_set_up(mproc__pair *p, bool duplex) {
+    int to0[2] = {-1, -1}, to1[2] = {-1, -1};
+    p->maker = mproc__self.pid;
+    int error = mproc__way_set_up(&p->way[0], to0);
+    if (error == 0 && duplex) error = mproc__way_set_up(&p->way[1], to1);
+    if (error == 0) error = mproc__conn_set_up(p, 0, to0[0], to1[1]);
+    if (error == 0) {
+        error = mproc__conn_set_up(p, 1, to1[0], to0[1]);
+        if (error == 0) return 0;
+        mproc__port_free(&p->end[0].port); /* and closes its descriptors */
+        to0[0] = to1[1] = -1;
+    }
+    for (int i = 0; i < 2; i++) {
+        mproc__close(&to0[i]);
+        mproc__close(&to1[i]);
+    }
+    return error;
+}
+
+MPROC_DEF int mproc_pipe_new(mproc_conn *ends[2], bool duplex) {
+    if (ends == NULL) return MPROC_EINVAL;
+    mproc__pair *p = (mproc__pair *)mproc__object_new(sizeof *p);
+    if (p == NULL) return -errno;
+    mproc__pairs_tidy(4);
+    int error = mproc__pair_set_up(p, duplex);
+    if (error != 0) {
+        mproc__dealloc(p);
+        return error;
+    }
+    for (int i = 0; i < 2; i++) {
+        mproc__tag_set(&p->end[i].tag, MPROC__CONN);
+        ends[i] = &p->end[i];
+    }
+    MPROC__STORE(&mproc__shared->pair[p->end[0].port.number], (void *)p);
+    return 0;
+}
+
+/* This process does not hold the end any more. */
+MPROC__FN void mproc__conn_let_go(mproc_conn *c) {
+    uint32_t pid = (uint32_t)mproc__self.pid;
+    for (int i = 0; i < MPROC__HOLDS; i++)
+        if (MPROC__LOAD(&c->hold[i].pid) == pid) mproc__cas32(&c->hold[i].pid, pid, 0);
+    c->pair->touched = mproc__now();
+}
+
+/* The first use of an end in this process, with the other end as it stands here. */
+MPROC__FN void mproc__conn_first_use(mproc_conn *c, mproc__local_port *slot) {
+    mproc__local_port *other = mproc__port_slot(c->peer->port.number);
+    mproc__conn_hold(c, mproc__self.pid, true);
+    slot->conn = c; /* a port that was adopted late does not know it yet */
+    slot->user = mproc__self.pid;
+    bool inherited = other != NULL && other->conn == c->peer && other->user != mproc__self.pid;
+    if (!inherited || c->pair->maker == mproc__self.pid || !mproc__conn_held(c->peer, false, true)) return;
+    mproc__port_forget(&c->peer->port);
+    mproc__conn_let_go(c->peer);
+}
+
+/* Begins a call on an end: this process's descriptors for it, and the note that it uses it. */
+MPROC__FN int mproc__conn_enter(mproc_conn *c, int fd[2]) {
+    if (!mproc__is_conn(c)) return MPROC_EINVAL;
+    int error = mproc__port_fds(&c->port, fd);
+    if (error != 0) return error;
+    mproc__local_port *slot = mproc__port_slot(c->port.number);
+    if (slot->user != mproc__self.pid) mproc__conn_first_use(c, slot);
+    return 0;
+}
+
+MPROC_DEF int mproc_conn_send(mproc_conn *conn, const void *data, size_t size, double timeout) {
+    int64_t deadline;
+    int fd[2], error;
+    mproc__frame_buffer frame;
+    sigset_t one, before, pending;
+    struct timespec none = {0, 0};
+    if ((data == NULL && size > 0) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    if ((error = mproc__conn_enter(conn, fd)) != 0) return error;
+    if (conn->out == NULL) return MPROC_EPERM;
+    mproc__queue_note_largest(conn->out, size);
+    if ((error = mproc__frame_pack(conn->out, &frame.head, data, size)) != 0) return error;
+    sigemptyset(&one); /* SIGPIPE is not for the program: held back, and taken away again if it came of us */
+    sigaddset(&one, SIGPIPE);
+    sigpending(&pending);
+    pthread_sigmask(SIG_BLOCK, &one, &before);
+    ssize_t put = mproc__queue_put_frames(conn->out, conn, fd, frame.bytes, 1, deadline);
+    if (put == -EPIPE && !sigismember(&pending, SIGPIPE)) sigtimedwait(&one, NULL, &none);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (put == 1) return 0;
+    mproc__frame_drop(&frame.head);
+    return (int)put;
+}
+
+MPROC_DEF ssize_t mproc_conn_recv(mproc_conn *conn, void *buffer, size_t capacity, double timeout) {
+    int64_t deadline;
+    int fd[2], error;
+    mproc__frame_buffer frame;
+    if ((buffer == NULL && capacity > 0) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    if ((error = mproc__conn_enter(conn, fd)) != 0) return error;
+    if (conn->in == NULL) return MPROC_EPERM;
+    error = mproc__queue_get_frame(conn->in, conn, fd, capacity, &frame.head, deadline);
+    if (error != 0) return error;
+    ssize_t size = (ssize_t)frame.head.size;
+    mproc__frame_unpack(&frame.head, buffer);
+    return size;
+}
+
+MPROC_DEF int mproc_conn_poll(mproc_conn *conn, double timeout) {
+    int64_t deadline;
+    int fd[2], error;
+    if (!mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    if ((error = mproc__conn_enter(conn, fd)) != 0) return error;
+    if (conn->in == NULL) return MPROC_EPERM;
+    for (;;) {
+        int64_t left = mproc__left(deadline);
+        if (mproc__queue_length(conn->in, fd[0]) > 0) return 1;
+        if (mproc__poll(fd[0], POLLIN, mproc__least(left, MPROC__SLICE / 2))) {
+            struct pollfd p = {fd[0], POLLIN, 0};
+            poll(&p, 1, 0);
+            if (mproc__queue_length(conn->in, fd[0]) > 0) return 1;
+            if (p.revents & POLLHUP) return MPROC_ECLOSED;
+        } else if (mproc__conn_gone(conn->peer)) {
+            return mproc__queue_length(conn->in, fd[0]) > 0 ? 1 : MPROC_ECLOSED;
+        }
+        if (left == 0) return 0;
+    }
+}
+
+MPROC_DEF int mproc_conn_fd(mproc_conn *conn) {
+    int fd[2], error = mproc__conn_enter(conn, fd);
+    return error != 0 ? error : fd[0] >= 0 ? fd[0] : fd[1];
+}
+
+MPROC_DEF int mproc_conn_close(mproc_conn *conn) {
+    if (!mproc__is_conn(conn)) return MPROC_EINVAL;
+    mproc__port_close(&conn->port);
+    mproc__conn_let_go(conn);
+    return 0;
+}
+
+/* A process is started with an end as its argument: it counts from now on, whatever its parent closes next.
+ */
+MPROC__FN void mproc__conn_given(void *arg, pid_t pid) {
+    mproc_conn *c = (mproc_conn *)arg;
+    int fd[2];
+    if (!mproc__is_conn(c)) return;
+    if (pid == mproc__self.pid) mproc__conn_enter(c, fd);
+    else mproc__conn_hold(c, pid, true);
+}
+
+/* ---- Ring ---------------------------------------------------------------------------------------------- */
+
+/* Items of one size in shared memory, a robust lock at each end. put copies its items behind the tail and
+   then moves the tail, one store; get copies from the head and then moves the head, one store. A process
+   killed in between has moved nothing, and its lock passes on: there is nothing to repair. Each side
+   remembers how far it last saw the other one, and looks again only when that is not enough, so that while
+   both are busy the two ends share no cache line but that of the items.
+
+   Who finds it empty or full sleeps on a flag. Producers are woken once it is half empty, by whoever makes it
+   so (going by the shared positions: a position remembered could be stale, and then nobody would wake them).
+ */
+
+typedef struct mproc__ring_end {
+    mproc__mutex lock;
+    size_t at;      /* position: 0 to 2 * capacity - 1, so that full and empty differ */
+    size_t other;   /* the other end's, as last seen */
+    uint32_t sleep; /* flag: those who wait for the other end to move */
+    char apart[MPROC__LINE];
+} mproc__ring_end;
+
+struct mproc_ring {
+    mproc__tag tag;
+    size_t size;     /* of an item */
+    size_t capacity; /* items */
+    uint32_t closed;
+    char apart[MPROC__LINE];
+    mproc__ring_end head, tail;
+};
+
+MPROC__FN bool mproc__is_ring(const mproc_ring *r) { return mproc__tag_is(r, MPROC__RING); }
+
+MPROC_DEF mproc_ring *mproc_ring_new(size_t item_size, size_t capacity) {
+    if (item_size == 0 || capacity == 0) return (mproc_ring *)mproc__fail(MPROC_EINVAL);
+    if (capacity > SIZE_MAX / 4 || item_size > SIZE_MAX / 4 / capacity)
+        return (mproc_ring *)mproc__fail(MPROC_ENOMEM);
+    mproc_ring *r = (mproc_ring *)mproc__object_new(sizeof *r + item_size * capacity);
+    if (r == NULL) return NULL;
+    r->size = item_size;
+    r->capacity = capacity;
+    int error = mproc__mutex_init(&r->head.lock, PTHREAD_MUTEX_ERRORCHECK);
+    if (error == 0) error = mproc__mutex_init(&r->tail.lock, PTHREAD_MUTEX_ERRORCHECK);
+    return (mproc_ring *)mproc__object_ready(r, MPROC__RING, error);
+}
+
+MPROC__FN size_t mproc__ring_count(const mproc_ring *r, size_t head, size_t tail) {
+    return tail >= head ? tail - head : tail + 2 * r->capacity - head;
+}
+
+MPROC_DEF size_t mproc_ring_size(mproc_ring *ring) {
+    if (!mproc__is_ring(ring)) return 0;
+    size_t n = mproc__ring_count(ring, MPROC__LOAD(&ring->head.at), MPROC__LOAD(&ring->tail.at));
+    return n > ring->capacity ? ring->capacity : n; /* the ends moved between the two looks */
+}
+
+MPROC__FN int mproc__ring_lock(mproc__ring_end *end, int64_t deadline) {
+    int error = mproc__mutex_lock(&end->lock, 0);
+    if (error == -ETIMEDOUT) error = mproc__mutex_lock(&end->lock, mproc__grace(deadline));
+    if (error != -EOWNERDEAD) return error;
+    mproc__mutex_repaired(&end->lock);
+    return 0;
+}
+
+/* With the end's lock held: copies n items from (put) or to (get) the place `at`, around the end if need be.
+ */
+MPROC__FN void mproc__ring_copy(mproc_ring *r, size_t at, char *items, size_t n, bool put) {
+    char *data = (char *)(r + 1);
+    size_t from = at >= r->capacity ? at - r->capacity : at;
+    size_t first = n < r->capacity - from ? n : r->capacity - from, split = first * r->size;
+    char *place = data + from * r->size;
+    if (put) {
+        memcpy(place, items, split);
+        if (first < n) memcpy(data, items + split, n * r->size - split);
+    } else {
+        memcpy(items, place, split);
+        if (first < n) memcpy(items + split, data, n * r->size - split);
+    }
+}
+
+/* How many items the end can move now: full ones for get, empty ones for put. */
+MPROC__FN size_t mproc__ring_ready(mproc_ring *r, bool put, size_t wanted) {
+    mproc__ring_end *end = put ? &r->tail : &r->head;
+    const mproc__ring_end *other = put ? &r->head : &r->tail;
+    for (int look = 0;; look++) {
+        size_t count =
+            put ? mproc__ring_count(r, end->other, end->at) : mproc__ring_count(r, end->at, end->other);
+        size_t ready = put ? r->capacity - count : count;
+        if (ready >= wanted || look == 1) return ready < wanted ? ready : wanted;
+        end->other = __atomic_load_n(&other->at, __ATOMIC_ACQUIRE);
+    }
+}
+
+/* One try: how many items were moved; 0 for none now; or an error. */
+MPROC__FN ssize_t mproc__ring_try(mproc_ring *r, char *items, size_t n, bool put, int64_t deadline) {
+    mproc__ring_end *end = put ? &r->tail : &r->head;
+    int error = mproc__ring_lock(end, deadline);
+    if (error != 0) return error;
+    bool closed = MPROC__LOAD(&r->closed) != 0;
+    size_t ready = put && closed ? 0 : mproc__ring_ready(r, put, n);
+    if (ready > 0) {
+        size_t at = end->at, turn = 2 * r->capacity;
+        mproc__ring_copy(r, at, items, ready, put);
+        at += ready;
+        MPROC__STORE(&end->at, at >= turn ? at - turn : at);
+    }
+    mproc__mutex_unlock(&end->lock);
+    return ready > 0 ? (ssize_t)ready : closed ? MPROC_ECLOSED : 0;
+}
+
+/* Something was moved: wakes one who waits to get it, or those who wait for half the room. */
+MPROC__FN void mproc__ring_tell(mproc_ring *r, bool put) {
+    if (put) mproc__flag_wake(&r->head.sleep, 1);
+    else if (MPROC__LOAD(&r->tail.sleep) && mproc_ring_size(r) <= r->capacity / 2)
+        mproc__flag_wake(&r->tail.sleep, INT32_MAX);
+}
+
+/* Moves up to n items: waits for the first of a get, for all of a put. How many, or an error for none. */
+MPROC__FN ssize_t mproc__ring_move(mproc_ring *r, char *items, size_t n, bool put, double timeout) {
+    int64_t deadline;
+    if (!mproc__is_ring(r) || items == NULL || n == 0 || !mproc__deadline(timeout, &deadline))
+        return MPROC_EINVAL;
+    mproc__ring_end *end = put ? &r->tail : &r->head;
+    size_t done = 0;
+    bool slept = false;
+    ssize_t moved;
+    for (bool flagged = false;;) {
+        moved = mproc__ring_try(r, items + done * r->size, n - done, put, deadline);
+        if (moved > 0) {
+            done += (size_t)moved;
+            mproc__ring_tell(r, put);
+            flagged = false;
+            if (done == n || !put) break;
+            continue;
+        }
+        if (moved == 0 && mproc__left(deadline) == 0) moved = MPROC_ETIMEDOUT;
+        if (moved < 0) break;
+        if (flagged) mproc__flag_sleep(&end->sleep, deadline);
+        else if (!slept) mproc__waits_on(r);
+        slept = true;
+        flagged = true;
+        MPROC__STORE(&end->sleep, 1); /* and one more try before the sleep */
+    }
+    if (slept) {
+        mproc__waits_on(NULL);
+        if (put ? mproc_ring_size(r) < r->capacity : mproc_ring_size(r) > 0) mproc__flag_wake(&end->sleep, 1);
+    }
+    return done > 0 ? (ssize_t)done : moved;
+}
+
+MPROC_DEF int mproc_ring_put(mproc_ring *ring, const void *item, double timeout) {
+    ssize_t n = mproc__ring_move(ring, (char *)(uintptr_t)item, 1, true, timeout);
+    return n > 0 ? 0 : (int)n;
+}
+MPROC_DEF int mproc_ring_get(mproc_ring *ring, void *item, double timeout) {
+    ssize_t n = mproc__ring_move(ring, (char *)item, 1, false, timeout);
+    return n > 0 ? 0 : (int)n;
+}
+MPROC_DEF ssize_t mproc_ring_put_many(mproc_ring *ring, const void *items, size_t n, double timeout) {
+    return mproc__ring_move(ring, (char *)(uintptr_t)items, n, true, timeout);
+}
+MPROC_DEF ssize_t mproc_ring_get_many(mproc_ring *ring, void *items, size_t n, double timeout) {
+    return mproc__ring_move(ring, (char *)items, n, false, timeout);
+}
+
+/* Under the tail's lock, so that no put is under way that would come after the last get. */
+MPROC_DEF int mproc_ring_close(mproc_ring *ring) {
+    if (!mproc__is_ring(ring)) return MPROC_EINVAL;
+    int error = mproc__ring_lock(&ring->tail, MPROC__NEVER);
+    if (error != 0) return error;
+    MPROC__STORE(&ring->closed, 1);
+    mproc__mutex_unlock(&ring->tail.lock);
+    mproc__futex_wake(&ring->head.sleep, INT32_MAX);
+    mproc__futex_wake(&ring->tail.sleep, INT32_MAX);
+    return 0;
+}
+
+MPROC_DEF int mproc_ring_free(mproc_ring *ring) {
+    if (ring == NULL) return 0;
+    if (!mproc__is_ring(ring)) return MPROC_EINVAL;
+    int error = mproc__mutex_retire(&ring->head.lock, ring);
+    if (error == 0) error = mproc__mutex_retire(&ring->tail.lock, ring);
+    return error != 0 ? error : mproc__object_free(ring);
 }
 
 /* ---- Pool ---------------------------------------------------------------------------------------------- */
@@ -2775,14 +3999,14 @@ MPROC_DEF int mproc_queue_free(mproc_queue *queue) {
 
    A task stands in a slot (an mproc_future) whose one word holds {state, holder, generation}:
 
-       FREE -> FILLING(pid) -> READY(pid) -> RUNNING(worker) -> DONE(pid) -> FILLING(pid) -> FREE, next
-   generation
+       FREE -> FILLING(pid) -> READY(pid) -> RUNNING(worker) -> DONE -> FILLING(pid) -> FREE, next generation
 
-   Each arrow is one compare-and-swap, so no instant exists at which a task belongs to nobody. Two structures
-   only help to find slots, and may be wrong without harm: a bitmap of free slots, and the ring, a queue of
-   slots that are ready. An entry of the ring whose slot is not READY any more is passed over. What processes
-   killed in between leave behind (a slot filled by the dead, a ready slot not in the ring, a free slot not in
-   the bitmap) the supervisor finds on its rounds.
+   or, cancelled or past its limit, from READY or RUNNING over ENDING(pid) to DONE. Each arrow is one
+   compare-and-swap, so no instant exists at which a task belongs to nobody. Two structures only help to find
+   slots, and may be wrong without harm: a bitmap of free slots, and the ring, a queue of slots that are
+   ready. An entry of the ring whose slot is not READY any more is passed over. What processes killed in
+   between leave behind (a slot filled by the dead, a ready slot not in the ring, a free slot not in the
+   bitmap) the supervisor finds on its rounds.
 
    A worker writes the slot's number into its record before it claims the slot. When it dies, the supervisor
    looks at that slot: RUNNING under this worker's number means the task dies with it. */
@@ -2794,7 +4018,7 @@ MPROC_DEF int mproc_queue_free(mproc_queue *queue) {
 #define MPROC__WORKERS     4096      /* at most */
 #define MPROC__ORPHAN      0xffffffu /* for a pid: the process that asked is gone */
 
-enum { MPROC__FREE, MPROC__FILLING, MPROC__READY, MPROC__RUNNING, MPROC__DONE };
+enum { MPROC__FREE, MPROC__FILLING, MPROC__READY, MPROC__RUNNING, MPROC__ENDING, MPROC__DONE };
 
 typedef struct mproc__item { /* what came of one item of a task for many */
     int32_t status;          /* 0 or an error */
@@ -2805,6 +4029,7 @@ struct mproc_future {
     mproc__tag tag;    /* valid while somebody has the future in hand */
     uint32_t index;    /* of this slot in its pool */
     uint32_t detached; /* nobody wants the result: who finishes the task frees the slot */
+    uint32_t owner;    /* pid of the process that asked; the future goes with it */
     uint64_t word;     /* generation << 32 | holder << 8 | state */
     mproc_pool *pool;
     mproc_task task;
@@ -2817,9 +4042,10 @@ struct mproc_future {
     uint32_t done;      /* items finished: the next one is running */
     uint32_t wake;      /* flag: somebody sleeps until it is done */
     uint32_t cancel;    /* somebody wants it killed */
+    size_t first;       /* of a map: which item its first one is */
     mproc__item single;
     int32_t error; /* of the first item that failed, or 0 */
-    uint64_t room[MPROC__INLINE_TASK / 8];
+    uint64_t room[MPROC__INLINE_TASK / 8] __attribute__((aligned(16)));
 };
 
 typedef struct mproc__tally { /* counts of finished items */
@@ -2843,6 +4069,7 @@ struct mproc_pool {
     mproc__mutex grow;                 /* guards the addition of segments */
     uint32_t started;                  /* 1, or minus the errno with which the start failed */
     uint32_t closed, terminated, quit; /* no more tasks; kill all; workers shall leave */
+    uint32_t why;                      /* minus the error that what is unfinished gets; 0 until the end */
     uint32_t over;                     /* nothing runs any more: 1, or minus the error for what was left */
     uint32_t watch;                    /* flag: somebody waits for started or over */
     uint32_t cancels;                  /* tasks were marked to be cancelled */
@@ -2854,7 +4081,8 @@ struct mproc_pool {
     mproc__tally gone;                    /* what workers that have ended had finished; likewise */
     mproc__worker *worker;                /* workers of them */
     uint32_t segments;                    /* in use */
-    uint32_t hint;                        /* segment in which a slot was freed last */
+    uint32_t hint;                        /* there is hardly a free slot in the segments before this */
+    size_t backlog;                       /* ready tasks at most */
     mproc_future *segment[MPROC__SEGMENTS];
     uint32_t free[MPROC__SEGMENTS * (MPROC__SEGMENT / 32)]; /* a bit for each free slot */
     uint64_t mask;                                          /* length of the ring minus 1 */
@@ -2864,8 +4092,11 @@ struct mproc_pool {
     char apart2[MPROC__LINE];
     uint64_t head;
     char apart3[MPROC__LINE];
-    uint32_t work;  /* flag: workers sleep here */
-    uint32_t space; /* flag: submitters sleep here */
+    uint32_t work;               /* flag: workers sleep here */
+    uint32_t space;              /* flag: submitters sleep here */
+    uint32_t any;                /* flag: sleeps whoever waits for any task to be done */
+    uint32_t fd_wanted, fd_rung; /* mproc_pool_fd was called; a byte is in its pipe */
+    mproc__port bell;            /* that pipe */
 };
 
 static struct { /* in a worker: which */
@@ -2892,6 +4123,11 @@ MPROC__FN mproc_future *mproc__slot(const mproc_pool *pool, uint32_t index) {
     return pool->segment[index / MPROC__SEGMENT] + index % MPROC__SEGMENT;
 }
 
+/* Wakes the supervisor: there is news in shared memory. */
+MPROC__FN void mproc__supervisor_call(mproc_pool *pool) {
+    if (pool->supervisor > 0 && !MPROC__LOAD(&pool->over)) kill(pool->supervisor, SIGCONT);
+}
+
 /* Adds a segment of free slots. */
 MPROC__FN int mproc__pool_grow(mproc_pool *pool, uint32_t seen) {
     int error = mproc__mutex_lock(&pool->grow, MPROC__NEVER);
@@ -2913,6 +4149,7 @@ MPROC__FN int mproc__pool_grow(mproc_pool *pool, uint32_t seen) {
     }
     bool grown = pool->segments != seen;
     mproc__mutex_unlock(&pool->grow);
+    mproc__supervisor_call(pool); /* it looks for slots of dead processes before there are many more */
     return grown ? 0 : MPROC_ENOMEM;
 }
 
@@ -2933,15 +4170,18 @@ MPROC__FN mproc_future *mproc__slot_from(mproc_pool *pool, uint32_t word) {
     return NULL;
 }
 
-/* A slot to fill, or NULL without memory. */
+/* A slot to fill, the first there is, so that memory which is in use already is used again; NULL without. */
 MPROC__FN mproc_future *mproc__slot_claim(mproc_pool *pool) {
     for (;;) {
-        uint32_t n = MPROC__LOAD(&pool->segments), words = n * (MPROC__SEGMENT / 32);
-        uint32_t start = MPROC__LOAD(&pool->hint) * (MPROC__SEGMENT / 32);
-        for (uint32_t i = 0; i < words; i++) {
-            uint32_t word = start + i < words ? start + i : start + i - words;
-            mproc_future *f = MPROC__LOAD(&pool->free[word]) != 0 ? mproc__slot_from(pool, word) : NULL;
-            if (f != NULL) return f;
+        uint32_t n = MPROC__LOAD(&pool->segments), hint = MPROC__LOAD(&pool->hint);
+        for (uint32_t pass = 0; pass < 2; pass++) {
+            uint32_t from = pass == 0 ? hint : 0, to = pass == 0 ? n : hint;
+            for (uint32_t word = from * (MPROC__SEGMENT / 32); word < to * (MPROC__SEGMENT / 32); word++) {
+                mproc_future *f = MPROC__LOAD(&pool->free[word]) != 0 ? mproc__slot_from(pool, word) : NULL;
+                if (f == NULL) continue;
+                if (f->index / MPROC__SEGMENT != hint) MPROC__STORE(&pool->hint, f->index / MPROC__SEGMENT);
+                return f;
+            }
         }
         if (mproc__pool_grow(pool, n) != 0) return NULL;
     }
@@ -2956,23 +4196,54 @@ MPROC__FN void mproc__slot_free(mproc_future *f) {
     if (block != NULL) mproc__dealloc(block);
     MPROC__STORE(&f->word, ((word >> 32) + 1) << 32 | MPROC__FREE);
     mproc__bit_set(f->pool, f->index);
-    MPROC__STORE(&f->pool->hint, f->index / MPROC__SEGMENT);
+    if (f->index / MPROC__SEGMENT < MPROC__LOAD(&f->pool->hint))
+        MPROC__STORE(&f->pool->hint, f->index / MPROC__SEGMENT);
 }
 
-/* Frees a finished task's slot, unless somebody else is faster. */
-MPROC__FN void mproc__slot_release(mproc_future *f) {
-    uint64_t w = MPROC__LOAD(&f->word);
-    if (mproc__state(w) == MPROC__DONE &&
-        mproc__cas64(&f->word, w, mproc__word(w, MPROC__FILLING, mproc__own_holder())))
+/* Frees the slot of a task that was DONE under this word, unless somebody else is faster. */
+MPROC__FN void mproc__slot_release(mproc_future *f, uint64_t done) {
+    if (mproc__cas64(&f->word, done, mproc__word(done, MPROC__FILLING, mproc__own_holder())))
         mproc__slot_free(f);
+}
+
+/* Makes the pool's descriptor readable. */
+MPROC__FN void mproc__pool_ring(mproc_pool *pool) {
+    int fd[2];
+    if (!MPROC__LOAD(&pool->fd_wanted) || MPROC__SWAP(&pool->fd_rung, 1)) return;
+    if (mproc__port_fds(&pool->bell, fd) != 0 || write(fd[1], "", 1) != 1) MPROC__STORE(&pool->fd_rung, 0);
+}
+
+/* The task has just become DONE under this word: everybody concerned is told. */
+MPROC__FN void mproc__slot_tell(mproc_future *f, uint64_t done) {
+    mproc_pool *pool = f->pool;
+    mproc__flag_wake(&f->wake, INT32_MAX);
+    if (MPROC__LOAD(&f->detached)) {
+        mproc__slot_release(f, done);
+        return;
+    }
+    mproc__flag_wake(&pool->any, INT32_MAX);
+    mproc__pool_ring(pool);
 }
 
 /* The task is over: from is the word under which the caller holds it. False: somebody else ended it. */
 MPROC__FN bool mproc__slot_finish(mproc_future *f, uint64_t from) {
-    if (!mproc__cas64(&f->word, from, mproc__word(from, MPROC__DONE, 0))) return false;
-    mproc__flag_wake(&f->wake, INT32_MAX);
-    if (MPROC__LOAD(&f->detached)) mproc__slot_release(f);
+    uint64_t done = mproc__word(from, MPROC__DONE, 0);
+    if (!mproc__cas64(&f->word, from, done)) return false;
+    mproc__slot_tell(f, done);
     return true;
+}
+
+/* Ends a task from outside: first it is made this process's own, so that nobody sees half of the change, and
+   should this process die in between, the supervisor finds it. False: it was too late. */
+MPROC__FN bool mproc__slot_end(mproc_future *f, uint64_t from, int status, int code) {
+    uint64_t mine = mproc__word(from, MPROC__ENDING, mproc__own_holder());
+    if (!mproc__cas64(&f->word, from, mine)) return false;
+    for (uint32_t i = f->done; i < f->count; i++) {
+        f->items[i].status = status;
+        f->items[i].code = code;
+    }
+    f->error = status;
+    return mproc__slot_finish(f, mine);
 }
 
 /* Ring */
@@ -2983,10 +4254,24 @@ MPROC__FN bool mproc__slot_finish(mproc_future *f, uint64_t from) {
 #define MPROC__INDEX_BITS 24
 #define MPROC__INDEX_MASK (((uint64_t)1 << MPROC__INDEX_BITS) - 1)
 
-MPROC__FN bool mproc__ring_push(mproc_pool *pool, uint32_t index) {
+/* The entry at the head, 0 when the ring is empty. */
+MPROC__FN uint64_t mproc__ready_peek(mproc_pool *pool) {
+    for (;;) {
+        uint64_t head = MPROC__LOAD(&pool->head), is = MPROC__LOAD(&pool->entry[head & pool->mask]);
+        uint64_t position = is >> MPROC__INDEX_BITS;
+        if (position == head) return (is & MPROC__INDEX_MASK) != 0 ? is : 0;
+        if (position > head) mproc__cas64(&pool->head, head, head + 1);
+    }
+}
+
+/* At the tail; false when `most` tasks stand in the ring. */
+MPROC__FN bool mproc__ready_push(mproc_pool *pool, uint32_t index, uint64_t most) {
     for (;;) {
         uint64_t tail = MPROC__LOAD(&pool->tail), *entry = &pool->entry[tail & pool->mask];
         uint64_t is = MPROC__LOAD(entry), position = is >> MPROC__INDEX_BITS;
+        uint64_t head =
+            MPROC__LOAD(&pool->head); /* before tail it may be old: then tail has moved, see below */
+        if (tail >= head && tail - head >= most && tail == MPROC__LOAD(&pool->tail)) return false;
         if (position == tail && (is & MPROC__INDEX_MASK) == 0) {
             if (!mproc__cas64(entry, is, tail << MPROC__INDEX_BITS | (index + 1))) continue;
             mproc__cas64(&pool->tail, tail, tail + 1);
@@ -2997,33 +4282,19 @@ MPROC__FN bool mproc__ring_push(mproc_pool *pool, uint32_t index) {
     }
 }
 
-/* The entry at the head, 0 when the ring is empty. */
-MPROC__FN uint64_t mproc__ring_peek(mproc_pool *pool) {
-    for (;;) {
-        uint64_t head = MPROC__LOAD(&pool->head), is = MPROC__LOAD(&pool->entry[head & pool->mask]);
-        uint64_t position = is >> MPROC__INDEX_BITS;
-        if (position == head) return (is & MPROC__INDEX_MASK) != 0 ? is : 0;
-        if (position > head) mproc__cas64(&pool->head, head, head + 1);
-    }
-}
-
-MPROC__FN void mproc__ring_drop(mproc_pool *pool, uint64_t entry) {
+MPROC__FN void mproc__ready_drop(mproc_pool *pool, uint64_t entry) {
     uint64_t head = entry >> MPROC__INDEX_BITS;
     mproc__cas64(&pool->entry[head & pool->mask], entry, (head + pool->mask + 1) << MPROC__INDEX_BITS);
     mproc__cas64(&pool->head, head, head + 1);
-    if (MPROC__LOAD(&pool->space) && mproc__ring_peek(pool) != 0) {
+    if (MPROC__LOAD(&pool->space) && mproc__ready_peek(pool) != 0) {
         uint64_t length = MPROC__LOAD(&pool->tail) - MPROC__LOAD(&pool->head);
-        if (length <= (pool->mask + 1) / 2) mproc__flag_wake(&pool->space, INT32_MAX);
+        if (length <= pool->backlog / 2) mproc__flag_wake(&pool->space, INT32_MAX);
     } else if (MPROC__LOAD(&pool->space)) {
         mproc__flag_wake(&pool->space, INT32_MAX);
     }
 }
 
 /* Workers */
-
-MPROC__FN void mproc__supervisor_call(mproc_pool *pool) {
-    if (pool->supervisor > 0 && !MPROC__LOAD(&pool->over)) kill(pool->supervisor, SIGCONT);
-}
 
 /* Claims a ready slot for this worker, noting it first. */
 MPROC__FN bool mproc__worker_claim(mproc__worker *me, mproc_future *f, uint64_t word) {
@@ -3035,14 +4306,14 @@ MPROC__FN bool mproc__worker_claim(mproc__worker *me, mproc_future *f, uint64_t 
 
 /* The next ready task, claimed; NULL when there is none. */
 MPROC__FN mproc_future *mproc__worker_take(mproc_pool *pool, mproc__worker *me) {
-    for (uint64_t entry; (entry = mproc__ring_peek(pool)) != 0;) {
+    for (uint64_t entry; (entry = mproc__ready_peek(pool)) != 0;) {
         mproc_future *f = mproc__slot(pool, (uint32_t)(entry & MPROC__INDEX_MASK) - 1);
         uint64_t word = MPROC__LOAD(&f->word);
         bool ready = mproc__state(word) == MPROC__READY;
         if (ready && !mproc__worker_claim(me, f, word)) continue;
-        mproc__ring_drop(pool, entry);
+        mproc__ready_drop(pool, entry);
         if (!ready) continue;
-        if (MPROC__LOAD(&pool->work) && mproc__ring_peek(pool) != 0) mproc__flag_wake(&pool->work, 1);
+        if (MPROC__LOAD(&pool->work) && mproc__ready_peek(pool) != 0) mproc__flag_wake(&pool->work, 1);
         return f;
     }
     return NULL;
@@ -3147,6 +4418,7 @@ typedef struct mproc__supervisor {
     int64_t pause;
     int64_t next_round;          /* when to look for what the dead left in slots */
     uint32_t round;              /* where the next round goes on */
+    uint32_t segments;           /* of slots, at the last round */
     uint32_t dead_pid, live_pid; /* the pids asked about last */
 } mproc__supervisor;
 
@@ -3159,6 +4431,7 @@ MPROC__FN int mproc__worker_spawn(mproc__supervisor *s, mproc__worker *w) {
     memset(w->began, 0, sizeof w->began);
     memset(w->current, 0, sizeof w->current);
     memset(&w->tally, 0, sizeof w->tally);
+    memset(&w->next_tally, 0, sizeof w->next_tally);
     if (w->assigned != 0) { /* the rest of a task for many: it is this worker's from the start */
         mproc_future *rest = mproc__slot(s->pool, w->assigned - 1);
         w->current[0] = w->assigned;
@@ -3191,14 +4464,18 @@ MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_fu
         return;
     }
     uint32_t i = f->done;
-    if (i < f->count) {
+    if (s->pool->why != 0) { /* we killed it, and its pool */
+        mproc__slot_end(f, word, -(int)s->pool->why, code);
+        return;
+    }
+    if (i < f->count && w->ready) { /* otherwise it had not begun */
         f->items[i].code = code;
         f->items[i].status = MPROC_ECRASHED;
         if (f->error == 0) f->error = MPROC_ECRASHED;
         f->done = i + 1;
         MPROC__STORE(&s->pool->crashed, s->pool->crashed + 1);
     }
-    if (f->done < f->count && !MPROC__LOAD(&s->pool->terminated)) {
+    if (f->done < f->count) {
         w->assigned = f->index + 1;
         return;
     }
@@ -3216,8 +4493,11 @@ MPROC__FN void mproc__worker_ended(mproc__supervisor *s, mproc__worker *w, int c
     pool->gone.done += w->tally.done;
     pool->gone.failed += w->tally.failed;
     memset(&w->tally, 0, sizeof w->tally);
+    MPROC__STORE(&pool->fd_rung, 0); /* it may have died before it rang */
+    mproc__pool_ring(pool);
     if (w->ready) s->failures = 0;
-    else if (pool->options.initializer != NULL && code != -SIGKILL) s->failures++;
+    else if (pool->options.initializer != NULL)
+        s->failures += code == -SIGKILL ? 1 : 2; /* it may not be to blame */
     s->alive--;
 }
 
@@ -3260,18 +4540,10 @@ MPROC__FN void mproc__supervisor_replace(mproc__supervisor *s) {
 MPROC__FN void mproc__task_kill(mproc__supervisor *s, mproc__worker *w, mproc_future *f, int status) {
     uint64_t word = MPROC__LOAD(&f->word);
     if (mproc__state(word) != MPROC__RUNNING || mproc__holder_of(word) != w->number) return;
-    mproc__item before = f->items[f->done], after = {status, -SIGKILL};
-    f->items[f->done] = after;
-    f->error = status;
-    if (!mproc__cas64(&f->word, word, mproc__word(word, MPROC__DONE, 0))) {
-        f->items[f->done] = before;
-        return;
-    }
+    if (!mproc__slot_end(f, word, status, -SIGKILL)) return;
     if (status == MPROC_ETIMEDOUT) MPROC__STORE(&s->pool->timed_out, s->pool->timed_out + 1);
     kill(-(pid_t)w->pid, SIGKILL);
     kill((pid_t)w->pid, SIGKILL);
-    mproc__flag_wake(&f->wake, INT32_MAX);
-    if (MPROC__LOAD(&f->detached)) mproc__slot_release(f);
 }
 
 /* Kills tasks past their limit and tasks to be cancelled; the moment of the next limit. */
@@ -3320,14 +4592,17 @@ MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
             mproc__slot_free(f);
         break;
     case MPROC__READY: /* it runs all the same, and may not be in the ring yet */
-        if (!mproc__holder_dead(s, word)) break;
-        MPROC__STORE(&f->detached, 1);
-        if (mproc__ring_push(s->pool, f->index))
+        if (mproc__holder_dead(s, word) && mproc__ready_push(s->pool, f->index, s->pool->mask + 1))
             mproc__cas64(&f->word, word, mproc__word(word, MPROC__READY, MPROC__ORPHAN));
         break;
-    case MPROC__DONE:
-        if (mproc__state(word) == MPROC__DONE && MPROC__LOAD(&f->detached)) mproc__slot_release(f);
+    case MPROC__ENDING:
+        if (mproc__holder_dead(s, word)) mproc__slot_end(f, word, MPROC_ECANCELED, -SIGKILL);
         break;
+    case MPROC__DONE: {
+        bool orphan = mproc__holder_dead(s, mproc__word(word, MPROC__DONE, f->owner)) && !mproc__awaited(f);
+        if (orphan || MPROC__LOAD(&f->detached)) mproc__slot_release(f, word);
+        break;
+    }
     default: break;
     }
 }
@@ -3339,21 +4614,22 @@ MPROC__FN void mproc__supervisor_round(mproc__supervisor *s) {
         if (s->round >= slots) s->round = 0;
         mproc__slot_tidy(s, mproc__slot(s->pool, s->round++));
     }
+    s->segments = slots / MPROC__SEGMENT;
     s->next_round = mproc__now() + MPROC__SECOND;
 }
 
 MPROC__FN bool mproc__supervisor_drained(mproc__supervisor *s) {
     mproc_pool *pool = s->pool;
-    if (!MPROC__LOAD(&pool->closed) || mproc__ring_peek(pool) != 0) return false;
+    if (!MPROC__LOAD(&pool->closed) || mproc__ready_peek(pool) != 0) return false;
     for (int i = 0; i < pool->workers; i++)
         if (pool->worker[i].assigned != 0 || MPROC__LOAD(&pool->worker[i].current[0]) != 0) return false;
-    return mproc__ring_peek(pool) == 0;
+    return mproc__ready_peek(pool) == 0;
 }
 
-/* Kills the workers and waits for them. */
-MPROC__FN void mproc__supervisor_kill(mproc__supervisor *s) {
+/* Kills the workers, because of this error, and waits for them. */
+MPROC__FN void mproc__supervisor_kill(mproc__supervisor *s, int error) {
+    MPROC__STORE(&s->pool->why, (uint32_t)-error);
     MPROC__STORE(&s->pool->quit, 1);
-    MPROC__STORE(&s->pool->terminated, 1);
     for (int i = 0; i < s->pool->workers; i++) {
         pid_t pid = (pid_t)s->pool->worker[i].pid;
         if (pid == 0) continue;
@@ -3376,9 +4652,7 @@ MPROC__FN void mproc__supervisor_end(mproc__supervisor *s, int error) {
         mproc_future *f = mproc__slot(pool, i);
         uint64_t word = MPROC__LOAD(&f->word);
         if (mproc__state(word) != MPROC__READY && mproc__state(word) != MPROC__RUNNING) continue;
-        f->error = error;
-        for (uint32_t k = f->done; k < f->count; k++) f->items[k].status = error;
-        mproc__slot_finish(f, word);
+        mproc__slot_end(f, word, error != 0 ? error : MPROC_ECANCELED, 0);
     }
     mproc__flag_wake(&pool->watch, INT32_MAX);
     mproc__futex_wake(&pool->space, INT32_MAX);
@@ -3389,7 +4663,7 @@ MPROC__FN void mproc__supervisor_end(mproc__supervisor *s, int error) {
 MPROC__FN int mproc__supervisor_verdict(mproc__supervisor *s) {
     mproc_pool *pool = s->pool;
     if (MPROC__LOAD(&pool->terminated)) return MPROC_ECANCELED;
-    if (s->failures >= (pool->workers == 1 ? 2 : 3)) return MPROC_EBROKEN;
+    if (s->failures >= (pool->workers == 1 ? 4 : 6)) return MPROC_EBROKEN;
     if (s->alive == 0 && s->pause >= MPROC__SECOND / 4) return MPROC_EBROKEN; /* not one can be forked */
     if (s->alive == 0 && MPROC__LOAD(&pool->quit)) return 1;
     return 0;
@@ -3411,7 +4685,7 @@ MPROC__FN void mproc__supervisor_loop(mproc__supervisor *s, const sigset_t *all)
         int why = mproc__supervisor_verdict(s);
         if (why == 0 && mproc__poll(s->life, POLLIN, 0)) why = MPROC_ECANCELED; /* the program is gone */
         if (why != 0) {
-            if (why != 1) mproc__supervisor_kill(s);
+            if (why != 1) mproc__supervisor_kill(s, why);
             mproc__supervisor_end(s, why == 1 ? 0 : why);
         }
         if (mproc__supervisor_drained(s)) {
@@ -3420,18 +4694,19 @@ MPROC__FN void mproc__supervisor_loop(mproc__supervisor *s, const sigset_t *all)
         }
         mproc__supervisor_replace(s);
         int64_t next = mproc__supervisor_limits(s);
-        if (mproc__now() >= s->next_round) mproc__supervisor_round(s);
+        bool grown = MPROC__LOAD(&s->pool->segments) != s->segments;
+        if (grown || mproc__now() >= s->next_round) mproc__supervisor_round(s);
         mproc__supervisor_sleep(s, all, next);
     }
 }
 
-MPROC__FN void mproc__supervisor_main(mproc_pool *pool, int life, const sigset_t *mask) {
+MPROC__FN void mproc__supervisor_main(mproc_pool *pool, const mproc__child *c, const sigset_t *mask) {
     mproc__supervisor s;
     sigset_t all;
     struct sigaction normal;
     memset(&s, 0, sizeof s);
     s.pool = pool;
-    s.life = life;
+    s.life = c->life[0];
     s.mask = *mask;
     memset(&normal, 0, sizeof normal);
     normal.sa_handler = SIG_DFL;
@@ -3440,10 +4715,10 @@ MPROC__FN void mproc__supervisor_main(mproc_pool *pool, int life, const sigset_t
     setpgid(0, 0); /* what the terminal sends is for the program */
     mproc__mutex_lock(&pool->life, MPROC__NEVER);
     mproc__become("", pool->name, true);
-    mproc__tie(life, SIGCONT);
+    mproc__tie(c, SIGCONT);
     int error = 0;
     for (int i = 0; i < pool->workers && error == 0; i++) error = mproc__worker_spawn(&s, &pool->worker[i]);
-    if (error != 0) mproc__supervisor_kill(&s);
+    if (error != 0) mproc__supervisor_kill(&s, MPROC_EBROKEN);
     MPROC__STORE(&pool->started, error != 0 ? (uint32_t)-error << 1 : 1);
     mproc__flag_wake(&pool->watch, INT32_MAX);
     if (error != 0) _exit(1);
@@ -3462,15 +4737,17 @@ MPROC__FN void mproc__pool_dispose(mproc_pool *pool) {
         }
         mproc__dealloc(pool->segment[i]);
     }
+    if (pool->bell.serial != 0) mproc__port_free(&pool->bell);
     if (pool->worker != NULL) mproc__dealloc(pool->worker);
     if (pool->entry != NULL) mproc__dealloc(pool->entry);
     mproc__dealloc(pool);
 }
 
 MPROC__FN int mproc__pool_set_up(mproc_pool *pool, const mproc_pool_options *o) {
-    size_t ring = 16, backlog = o->backlog != 0 ? o->backlog : 4096;
+    size_t ring = 16, backlog = o->backlog != 0 ? o->backlog : 1024;
     while (ring < backlog) ring *= 2;
     pool->options = *o;
+    pool->backlog = backlog;
     pool->workers = o->workers > 0 ? o->workers : mproc_cpu_count();
     unsigned number = MPROC__ADD(&mproc__shared->pools, 1);
     if (o->name != NULL) snprintf(pool->name, sizeof pool->name, "%s", o->name);
@@ -3481,20 +4758,17 @@ MPROC__FN int mproc__pool_set_up(mproc_pool *pool, const mproc_pool_options *o) 
     pool->entry = (uint64_t *)mproc__alloc(ring * sizeof *pool->entry, false);
     if (pool->worker == NULL || pool->entry == NULL) return MPROC_ENOMEM;
     for (uint64_t i = 0; i < ring; i++) pool->entry[i] = i << MPROC__INDEX_BITS;
-    int error = mproc__mutex_init(&pool->life);
-    return error != 0 ? error : mproc__mutex_init(&pool->grow);
-}
-
-/* Is the supervisor still there? If it was killed, notes that the pool is over. */
-MPROC__FN bool mproc__pool_lives(mproc_pool *pool) {
-    if (MPROC__LOAD(&pool->over)) return false;
-    int error = mproc__mutex_lock(&pool->life, 0);
-    if (error != 0 && error != -EOWNERDEAD) return true;
-    if (error == -EOWNERDEAD) mproc__mutex_repaired(&pool->life);
-    uint32_t none = 0;
-    MPROC__CAS(&pool->over, &none, (uint32_t)-MPROC_EBROKEN);
-    mproc__mutex_unlock(&pool->life);
-    return false;
+    int bell[2], error = mproc__pipe(bell, O_NONBLOCK);
+    if (error != 0) return error;
+    error = mproc__port_make(&pool->bell, bell, NULL);
+    if (error != 0) {
+        pool->bell.serial = 0;
+        mproc__close(&bell[0]);
+        mproc__close(&bell[1]);
+        return error;
+    }
+    error = mproc__mutex_init(&pool->life, PTHREAD_MUTEX_ERRORCHECK);
+    return error != 0 ? error : mproc__mutex_init(&pool->grow, PTHREAD_MUTEX_ERRORCHECK);
 }
 
 /* The caller's own supervisor has ended or is about to: no zombie of it stays. */
@@ -3506,6 +4780,20 @@ MPROC__FN void mproc__pool_bury(mproc_pool *pool) {
     if (c != NULL) mproc__child_signal(c, SIGCONT); /* should somebody have stopped it */
     if (c != NULL && mproc__child_wait(c, MPROC__NEVER) && c->users == 0) mproc__child_unlink(c);
     pthread_mutex_unlock(&mproc__self.lock);
+}
+
+/* Is the supervisor still there? If it was killed, notes that the pool is over. */
+MPROC__FN bool mproc__pool_lives(mproc_pool *pool) {
+    if (!MPROC__LOAD(&pool->over)) {
+        int error = mproc__mutex_lock(&pool->life, 0);
+        if (error != 0 && error != -EOWNERDEAD) return true;
+        if (error == -EOWNERDEAD) mproc__mutex_repaired(&pool->life);
+        uint32_t none = 0;
+        MPROC__CAS(&pool->over, &none, (uint32_t)-MPROC_EBROKEN);
+        mproc__mutex_unlock(&pool->life);
+    }
+    mproc__pool_bury(pool);
+    return false;
 }
 
 /* Waits until the supervisor has forked its workers. 0 or the error. */
@@ -3533,23 +4821,21 @@ MPROC__FN int mproc__pool_launch(mproc_pool *pool) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &mask);
     pid_t pid = mproc__spawn(c, true);
-    if (pid == 0) mproc__supervisor_main(pool, c->life[0], &mask);
+    if (pid == 0) mproc__supervisor_main(pool, c, &mask);
     pool->supervisor = pid;
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
     if (pid < 0) return (int)pid;
+    mproc__port_close_write(&pool->bell); /* the workers' and the supervisor's alone: their end hangs it up */
     int error = mproc__pool_await_start(pool);
     if (error != 0) mproc__pool_bury(pool);
     return error;
 }
 
 MPROC_DEF mproc_pool *mproc_pool_new_with(const mproc_pool_options *options) {
-    mproc_pool_options none;
-    memset(&none, 0, sizeof none);
-    const mproc_pool_options *o = options != NULL ? options : &none;
-    bool sound =
-        o->workers >= 0 && o->workers <= MPROC__WORKERS && o->task_timeout >= 0 && o->backlog <= 1u << 22;
-    if (!sound || (o->initializer == NULL && o->initarg != NULL))
-        return (mproc_pool *)mproc__fail(MPROC_EINVAL);
+    const mproc_pool_options *o = options;
+    bool sound = o != NULL && o->workers >= 0 && o->workers <= MPROC__WORKERS && o->task_timeout >= 0 &&
+                 o->backlog <= 1u << 22;
+    if (!sound) return (mproc_pool *)mproc__fail(MPROC_EINVAL);
     int error = mproc__init();
     if (error != 0) return (mproc_pool *)mproc__fail(error);
     mproc_pool *pool = (mproc_pool *)mproc__alloc(sizeof *pool, true);
@@ -3573,6 +4859,8 @@ MPROC_DEF mproc_pool *mproc_pool_new(int workers) {
 
 /* Submitting */
 
+MPROC__FN void mproc__pool_turn(mproc_pool *pool); /* see Callbacks */
+
 /* What a submission consists of. */
 typedef struct mproc__job {
     mproc_task task;
@@ -3580,14 +4868,16 @@ typedef struct mproc__job {
     char *out;      /* where results go if that is shared memory; otherwise NULL */
     size_t in_size, out_size;
     uint32_t count;
+    size_t first; /* of a map: which item the first one is */
     bool detached;
+    bool in_place; /* the items may stay where they are if that is shared memory */
 } mproc__job;
 
 MPROC__FN size_t mproc__round16(size_t n) { return (n + 15) & ~(size_t)15; }
 
 /* Finds room for what a job needs beyond the slot, and copies the argument there. */
 MPROC__FN int mproc__slot_fill(mproc_future *f, const mproc__job *job) {
-    bool in_place = mproc__in_arena(job->in) || job->in_size == 0;
+    bool in_place = job->in_size == 0 || (job->in_place && mproc__in_arena(job->in));
     if (job->in_size > SIZE_MAX / 4 / job->count || job->out_size > SIZE_MAX / 4 / job->count)
         return MPROC_ENOMEM;
     size_t items = job->count > 1 ? mproc__round16(job->count * sizeof(mproc__item)) : 0;
@@ -3609,16 +4899,18 @@ MPROC__FN int mproc__slot_fill(mproc_future *f, const mproc__job *job) {
     f->result_step = job->out_size;
     f->task = job->task;
     f->count = job->count;
+    f->first = job->first;
     f->done = f->cancel = f->wake = 0;
     f->error = 0;
     f->detached = job->detached ? 1 : 0;
+    f->owner = mproc__own_holder();
     return 0;
 }
 
 MPROC__FN int mproc__pool_refuses(mproc_pool *pool) {
-    uint32_t over = MPROC__LOAD(&pool->over);
-    if (over > 1 && over != (uint32_t)ECANCELED) return -(int)over;
-    if (MPROC__LOAD(&pool->terminated) || over > 1) return MPROC_ECANCELED;
+    uint32_t over = MPROC__LOAD(&pool->over), why = MPROC__LOAD(&pool->why);
+    if (why != 0 || over > 1) return -(int)(why != 0 ? why : over);
+    if (MPROC__LOAD(&pool->terminated)) return MPROC_ECANCELED;
     return MPROC__LOAD(&pool->closed) || over ? MPROC_ECLOSED : 0;
 }
 
@@ -3637,7 +4929,7 @@ MPROC__FN int mproc__pool_await_space(mproc_pool *pool, int64_t deadline) {
     if (mproc__left(deadline) == 0) return MPROC_ETIMEDOUT;
     mproc__waits_on(pool);
     MPROC__STORE(&pool->space, 1);
-    if (MPROC__LOAD(&pool->tail) - MPROC__LOAD(&pool->head) > pool->mask)
+    if (MPROC__LOAD(&pool->tail) - MPROC__LOAD(&pool->head) >= pool->backlog)
         mproc__flag_sleep(&pool->space, deadline);
     mproc__waits_on(NULL);
     mproc__pool_lives(pool);
@@ -3649,26 +4941,32 @@ MPROC__FN int mproc__slot_publish(mproc_pool *pool, mproc_future *f, int64_t dea
     uint64_t filling = MPROC__LOAD(&f->word), ready = mproc__word(filling, MPROC__READY, mproc__own_holder());
     MPROC__STORE(&f->word, ready);
     int error = 0;
-    while (error == 0 && !mproc__ring_push(pool, f->index)) error = mproc__pool_await_space(pool, deadline);
+    while (error == 0 && !mproc__ready_push(pool, f->index, pool->backlog))
+        error = mproc__pool_await_space(pool, deadline);
     if (error == 0) {
         mproc__flag_wake(&pool->work, 1);
         error = mproc__pool_refuses(pool);
     }
-    if (error != 0 && mproc__cas64(&f->word, ready, filling)) return error;
-    return 0;
+    if (error == 0) return 0;
+    return mproc__cas64(&f->word, ready, filling) ? error : 0;
 }
 
 /* Hands a job in. The future, or NULL and *error. */
 MPROC__FN mproc_future *mproc__pool_hand_in(mproc_pool *pool, const mproc__job *job, int64_t deadline,
                                             int *error) {
+    mproc__pool_lives(pool); /* a killed supervisor is noticed here */
     *error = mproc__pool_refuses(pool);
     if (*error != 0) return NULL;
     mproc_future *f = mproc__slot_claim(pool);
     *error = f != NULL ? mproc__slot_fill(f, job) : MPROC_ENOMEM;
     if (*error == 0 && !job->detached) mproc__tag_set(&f->tag, MPROC__FUTURE);
     if (*error == 0) *error = mproc__slot_publish(pool, f, deadline);
-    if (*error == 0) return f;
-    if (f != NULL) mproc__slot_free(f);
+    if (*error != 0 && f != NULL) mproc__slot_free(f);
+    if (*error != 0) return NULL;
+    int refuses = mproc__pool_refuses(pool); /* if only closed: what was accepted before still runs */
+    if (refuses == 0 || refuses == MPROC_ECLOSED) return f;
+    if (!job->detached) mproc_future_free(f);
+    *error = refuses;
     return NULL;
 }
 
@@ -3701,6 +4999,7 @@ MPROC_DEF int mproc_pool_submit(mproc_pool *pool, mproc_task task, const void *a
     int64_t deadline;
     int error = mproc__job_check(pool, task, arg, arg_size);
     if (error != 0 || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    mproc__pool_turn(pool);
     mproc__job job = mproc__job_of(task, arg, arg_size, 0);
     job.detached = true;
     mproc__pool_hand_in(pool, &job, deadline, &error);
@@ -3717,6 +5016,85 @@ MPROC_DEF int mproc_pool_apply(mproc_pool *pool, mproc_task task, const void *ar
     return error;
 }
 
+/* Callbacks */
+
+/* Callbacks belong to the process that asked for them and are kept in its private memory; the pool's calls in
+   that process run them. */
+
+typedef struct mproc__callback mproc__callback;
+struct mproc__callback {
+    mproc__callback *next;
+    mproc_future *future;
+    void (*call)(mproc_future *, void *);
+    void *ctx;
+};
+
+static struct {
+    pthread_mutex_t lock;
+    mproc__callback *first;
+    pid_t pid; /* whose they are: a forked child does not run its parent's */
+} mproc__callbacks = {PTHREAD_MUTEX_INITIALIZER, NULL, 0};
+
+/* Takes out the first callback whose task is done, or which is for this very future. */
+MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool, const mproc_future *f) {
+    mproc__callback *found = NULL;
+    pthread_mutex_lock(&mproc__callbacks.lock);
+    mproc__callback **link = &mproc__callbacks.first;
+    for (; mproc__callbacks.pid == mproc__self.pid && *link != NULL; link = &(*link)->next) {
+        const mproc_future *its = (*link)->future;
+        if (f != NULL ? its != f : its->pool != pool || !mproc__is_done(its)) continue;
+        found = *link;
+        *link = found->next;
+        break;
+    }
+    pthread_mutex_unlock(&mproc__callbacks.lock);
+    return found;
+}
+
+/* Part of every call on a pool: silences the descriptor, then runs the callbacks that are due. */
+MPROC__FN void mproc__pool_turn(mproc_pool *pool) {
+    int fd[2];
+    char bytes[16];
+    if (MPROC__LOAD(&pool->fd_rung) && pool->creator == mproc__self.pid &&
+        mproc__port_fds(&pool->bell, fd) == 0) {
+        while (read(fd[0], bytes, sizeof bytes) > 0) continue;
+        MPROC__STORE(&pool->fd_rung, 0);
+    }
+    if (mproc__callbacks.first == NULL) return;
+    for (mproc__callback *c; (c = mproc__callback_take(pool, NULL)) != NULL; free(c))
+        c->call(c->future, c->ctx);
+}
+
+MPROC_DEF int mproc_future_on_done(mproc_future *future, void (*callback)(mproc_future *, void *ctx),
+                                   void *ctx) {
+    if (!mproc__is_future(future) || callback == NULL) return MPROC_EINVAL;
+    mproc__callback *c = (mproc__callback *)calloc(1, sizeof *c);
+    if (c == NULL) return MPROC_ENOMEM;
+    c->future = future;
+    c->call = callback;
+    c->ctx = ctx;
+    pthread_mutex_lock(&mproc__callbacks.lock);
+    if (mproc__callbacks.pid != mproc__self.pid) mproc__callbacks.first = NULL;
+    mproc__callbacks.pid = mproc__self.pid;
+    mproc__callback **link = &mproc__callbacks.first;
+    while (*link != NULL) link = &(*link)->next;
+    *link = c;
+    pthread_mutex_unlock(&mproc__callbacks.lock);
+    mproc__pool_turn(future->pool);
+    return 0;
+}
+
+/* The creator's only: the bytes in it are taken out by that process's calls. */
+MPROC_DEF int mproc_pool_fd(mproc_pool *pool) {
+    int fd[2];
+    if (!mproc__is_pool(pool)) return MPROC_EINVAL;
+    if (pool->creator != mproc__self.pid) return MPROC_EPERM;
+    int error = mproc__port_fds(&pool->bell, fd);
+    if (error != 0) return error;
+    if (MPROC__SWAP(&pool->fd_wanted, 1) == 0) mproc__pool_ring(pool); /* something may be done already */
+    return fd[0];
+}
+
 /* Futures */
 
 /* In a worker that waits for a task of its own pool: runs it here if nobody has begun it. */
@@ -3729,24 +5107,26 @@ MPROC__FN bool mproc__worker_runs_own(mproc_future *f) {
     return true;
 }
 
+/* Nothing runs in its pool any more: why f will never be done; 0 if it is all the same. */
+MPROC__FN int mproc__future_lost(const mproc_future *f) {
+    uint32_t over = MPROC__LOAD(&f->pool->over);
+    if (mproc__is_done(f)) return 0;
+    return over > 1 ? -(int)over : MPROC_ECANCELED;
+}
+
 /* Waits until f is done. 0, MPROC_ETIMEDOUT, or why it never will be. */
 MPROC__FN int mproc__future_await(mproc_future *f, int64_t deadline) {
     if (mproc__is_done(f)) return 0;
-    if (deadline == MPROC__NEVER && mproc__worker_runs_own(f)) return 0;
+    if (deadline != 0 && mproc__worker_runs_own(f)) return 0;
     int error = 0;
     mproc__waits_on(f);
     while (!mproc__is_done(f)) {
         MPROC__STORE(&f->wake, 1);
         if (mproc__is_done(f)) break;
-        if (mproc__left(deadline) == 0) {
-            error = MPROC_ETIMEDOUT;
-            break;
-        }
-        mproc__flag_sleep(&f->wake, deadline);
-        if (mproc__is_done(f) || mproc__pool_lives(f->pool)) continue;
-        uint32_t over = MPROC__LOAD(&f->pool->over);
-        if (!mproc__is_done(f) && over > 1) error = -(int)over;
+        if (!mproc__pool_lives(f->pool)) error = mproc__future_lost(f);
+        else if (mproc__left(deadline) == 0) error = MPROC_ETIMEDOUT;
         if (error != 0) break;
+        mproc__flag_sleep(&f->wake, deadline);
     }
     mproc__waits_on(NULL);
     return error;
@@ -3755,23 +5135,32 @@ MPROC__FN int mproc__future_await(mproc_future *f, int64_t deadline) {
 MPROC_DEF int mproc_future_wait(mproc_future *future, double timeout) {
     int64_t deadline;
     if (!mproc__is_future(future) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
-    return mproc__future_await(future, deadline);
+    mproc_pool *pool = future->pool;
+    int error = mproc__future_await(future, deadline);
+    mproc__pool_turn(pool);
+    return error;
 }
 
 MPROC_DEF bool mproc_future_ready(mproc_future *future) {
-    return mproc__is_future(future) && mproc__is_done(future);
+    if (!mproc__is_future(future)) return false;
+    bool done = mproc__is_done(future);
+    mproc__pool_turn(future->pool);
+    return done;
 }
 
 MPROC_DEF bool mproc_future_successful(mproc_future *future) {
-    return mproc_future_ready(future) && future->error == 0;
+    return mproc__is_future(future) && mproc__is_done(future) && future->error == 0;
 }
 
 MPROC_DEF int mproc_future_get(mproc_future *future, void *result, double timeout) {
-    int error = mproc_future_wait(future, timeout);
-    if (error != 0) return error;
-    if (future->error != 0) return future->error;
-    if (result != NULL) mproc__copy(result, future->result, future->result_step);
-    return 0;
+    int64_t deadline;
+    if (!mproc__is_future(future) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    mproc_pool *pool = future->pool;
+    int error = mproc__future_await(future, deadline);
+    if (error == 0) error = future->error;
+    if (error == 0 && result != NULL) mproc__copy(result, future->result, future->result_step);
+    mproc__pool_turn(pool); /* last: a callback may free the future */
+    return error;
 }
 
 MPROC_DEF int mproc_future_code(mproc_future *future) {
@@ -3779,18 +5168,17 @@ MPROC_DEF int mproc_future_code(mproc_future *future) {
     return mproc__is_done(future) ? future->single.code : MPROC_EAGAIN;
 }
 
+/* Cancels a task that no worker has begun; no if one has. */
+MPROC__FN bool mproc__future_withdraw(mproc_future *f) {
+    uint64_t word = MPROC__LOAD(&f->word);
+    return mproc__state(word) == MPROC__READY && mproc__slot_end(f, word, MPROC_ECANCELED, 0);
+}
+
 MPROC_DEF int mproc_future_cancel(mproc_future *future) {
     if (!mproc__is_future(future)) return MPROC_EINVAL;
     for (;;) {
-        uint64_t word = MPROC__LOAD(&future->word);
-        if (mproc__state(word) == MPROC__DONE) return future->error == MPROC_ECANCELED ? 0 : -EALREADY;
-        if (mproc__state(word) == MPROC__READY) {
-            if (!mproc__cas64(&future->word, word, mproc__word(word, MPROC__FILLING, mproc__own_holder())))
-                continue;
-            future->error = future->single.status = MPROC_ECANCELED;
-            mproc__slot_finish(future, mproc__word(word, MPROC__FILLING, mproc__own_holder()));
-            return 0;
-        }
+        if (mproc__future_withdraw(future)) return 0;
+        if (mproc__is_done(future)) return future->error == MPROC_ECANCELED ? 0 : -EALREADY;
         MPROC__STORE(&future->cancel, 1);
         MPROC__STORE(&future->pool->cancels, 1);
         mproc__supervisor_call(future->pool);
@@ -3804,8 +5192,13 @@ MPROC_DEF int mproc_future_free(mproc_future *future) {
     if (!mproc__is_future(future)) return MPROC_EINVAL;
     if (mproc__awaited(future)) return MPROC_EBUSY;
     if (!mproc__cas32(&future->tag.magic, mproc__magic(&future->tag), 0)) return MPROC_EINVAL;
+    for (mproc__callback *c;
+         mproc__callbacks.first != NULL && (c = mproc__callback_take(NULL, future)) != NULL;)
+        free(c);
+    uint64_t before = MPROC__LOAD(&future->word); /* its generation: later the slot may be another's */
     MPROC__STORE(&future->detached, 1);
-    mproc__slot_release(future);
+    uint64_t done = mproc__word(before, MPROC__DONE, 0);
+    if (MPROC__LOAD(&future->word) == done) mproc__slot_release(future, done);
     return 0;
 }
 
@@ -3826,36 +5219,62 @@ typedef struct mproc__map { /* a map under way: its chunks that are in the pool,
 #define MPROC__WINDOW (sizeof((mproc__map *)0)->window / sizeof(mproc_future *))
 
 /* Items per chunk: enough chunks to keep all workers busy to the end, few enough that handing them over is
-   cheap; one where a limit of time holds for each, so that it is plain which one passed it. */
+   cheap; single items where each has a limit of time, or a worker a limit of tasks. */
 MPROC__FN uint32_t mproc__map_chunk(const mproc_pool *pool, size_t n, size_t in_size, size_t out_size) {
     size_t chunk = n / ((size_t)pool->workers * 32), room = ((size_t)1 << 20) / (in_size + out_size + 1);
     if (chunk > 256) chunk = 256;
     if (chunk > room) chunk = room;
-    return chunk < 1 || pool->options.task_timeout > 0 ? 1 : (uint32_t)chunk;
+    bool single = pool->options.task_timeout > 0 || pool->options.max_tasks_per_worker > 0;
+    return chunk < 1 || single ? 1 : (uint32_t)chunk;
+}
+
+/* Checks the arguments and sets m up. */
+MPROC__FN int mproc__map_begin(mproc__map *m, mproc_pool *pool, const mproc__job *job, size_t n, void *out) {
+    int error = mproc__job_check(pool, job->task, job->in, n == 0 ? 0 : job->in_size);
+    if (error != 0) return error;
+    if (job->in_size != 0 && n > SIZE_MAX / 2 / job->in_size) return MPROC_EINVAL;
+    if (job->out_size != 0 && n > SIZE_MAX / 2 / job->out_size) return MPROC_EINVAL;
+    if ((error = mproc__pool_refuses(pool)) != 0) return error;
+    memset(m, 0, sizeof *m);
+    m->pool = pool;
+    m->job = *job;
+    m->job.in_place = true;
+    m->job.count = mproc__map_chunk(pool, n, job->in_size, job->out_size);
+    m->in = job->in;
+    m->out = (char *)out;
+    m->out_shared = out != NULL && mproc__in_arena(out);
+    m->n = n;
+    m->first_failed = SIZE_MAX;
+    return 0;
+}
+
+MPROC__FN mproc_future **mproc__map_at(mproc__map *m, size_t position) {
+    return &m->window[position % MPROC__WINDOW];
 }
 
 /* Hands in the next chunk. */
-MPROC__FN int mproc__map_give(mproc__map *m) {
+MPROC__FN int mproc__map_give(mproc__map *m, int64_t deadline) {
     mproc__job job = m->job;
     size_t left = m->n - m->given;
     int error;
     if (job.count > left) job.count = (uint32_t)left;
+    job.first = m->given;
     job.in = m->in + m->given * job.in_size;
     if (m->out_shared) job.out = m->out + m->given * job.out_size;
-    mproc_future *f = mproc__pool_hand_in(m->pool, &job, MPROC__NEVER, &error);
+    mproc_future *f = mproc__pool_hand_in(m->pool, &job, deadline, &error);
     if (f == NULL) return error;
-    m->window[m->tail++ % MPROC__WINDOW] = f;
+    *mproc__map_at(m, m->tail++) = f;
     m->given += job.count;
     return 0;
 }
 
 /* Waits for the oldest chunk and takes its results. */
 MPROC__FN void mproc__map_take(mproc__map *m) {
-    mproc_future *f = m->window[m->head++ % MPROC__WINDOW];
+    mproc_future *f = *mproc__map_at(m, m->head++);
     int error = mproc__future_await(f, MPROC__NEVER);
     for (uint32_t i = 0; i < f->count; i++) {
         int status = error != 0 ? error : f->items[i].status;
-        size_t item = m->taken + i;
+        size_t item = f->first + i;
         if (status != 0 && item < m->first_failed) {
             m->first_failed = item;
             m->error = status;
@@ -3869,35 +5288,201 @@ MPROC__FN void mproc__map_take(mproc__map *m) {
 
 MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, size_t n, size_t in_size,
                              void *out, size_t out_size) {
-    int error = mproc__job_check(pool, task, in, n == 0 ? 0 : in_size);
-    if (error != 0 || (out == NULL && out_size != 0 && n != 0)) return MPROC_EINVAL;
-    if ((in_size != 0 && n > SIZE_MAX / in_size) || (out_size != 0 && n > SIZE_MAX / out_size))
-        return MPROC_EINVAL;
-    if ((error = mproc__pool_refuses(pool)) != 0) return error;
     mproc__map m;
-    memset(&m, 0, sizeof m);
-    m.pool = pool;
-    m.job = mproc__job_of(task, NULL, in_size, out_size);
-    m.job.count = mproc__map_chunk(pool, n, in_size, out_size);
-    m.in = (const char *)in;
-    m.out = (char *)out;
-    m.out_shared = out != NULL && mproc__in_arena(out);
-    m.n = n;
-    m.first_failed = SIZE_MAX;
+    mproc__job job = mproc__job_of(task, in, in_size, out_size);
+    if (out == NULL && out_size != 0 && n != 0) return MPROC_EINVAL;
+    int error = mproc__map_begin(&m, pool, &job, n, out);
+    if (error != 0) return error;
     while (m.taken < m.given || (m.given < n && error == 0)) {
-        while (error == 0 && m.given < n && m.tail - m.head < MPROC__WINDOW) error = mproc__map_give(&m);
+        while (error == 0 && m.given < n && m.tail - m.head < MPROC__WINDOW)
+            error = mproc__map_give(&m, MPROC__NEVER);
         size_t middle = m.head + (m.tail - m.head) / 2; /* one sleep for half of them */
-        if (m.tail > m.head) mproc__future_await(m.window[middle % MPROC__WINDOW], MPROC__NEVER);
+        if (m.tail > m.head) mproc__future_await(*mproc__map_at(&m, middle), MPROC__NEVER);
         while (m.head < m.tail && (m.head <= middle || m.given == n)) mproc__map_take(&m);
         if (pool->options.progress != NULL) mproc_progress(stderr, pool->options.progress, m.taken, n);
     }
+    mproc__pool_turn(pool);
     return m.error != 0 ? m.error : error;
+}
+
+/* Iterators: the same, a few chunks ahead of who asks for the results. They are the asking process's own. */
+
+struct mproc_iter {
+    uint32_t magic;
+    bool unordered;
+    mproc_iter *next;     /* in this process's list */
+    pthread_mutex_t lock; /* guards the handing in of chunks: close does it too */
+    pid_t pid;            /* whose it is */
+    uint32_t position;    /* of the next item in the chunk at the head */
+    size_t ahead;         /* chunks in the pool at most */
+    size_t index;         /* of the item returned last */
+    int code;             /* of that item */
+    mproc__map map;
+};
+
+MPROC__FN bool mproc__is_iter(const mproc_iter *it) {
+    return it != NULL && ((uintptr_t)it & 3) == 0 && it->magic == MPROC__MAGIC;
+}
+
+static mproc_iter *mproc__iters; /* of this process */
+static pthread_mutex_t mproc__iters_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Hands in chunks, as many as may run ahead. */
+MPROC__FN int mproc__iter_feed(mproc_iter *it, int64_t deadline) {
+    mproc__map *m = &it->map;
+    int error = 0;
+    pthread_mutex_lock(&it->lock);
+    while (error == 0 && m->given < m->n && m->tail - m->head < it->ahead)
+        error = mproc__map_give(m, m->tail > m->head ? 0 : deadline);
+    pthread_mutex_unlock(&it->lock);
+    return error;
+}
+
+/* The pool is about to be closed: what an iterator was accepted with is handed in now, in a few large chunks.
+   Locks are taken in the order iterator list, iterator. */
+MPROC__FN void mproc__iters_flush(mproc_pool *pool) {
+    pthread_mutex_lock(&mproc__iters_lock);
+    for (mproc_iter *it = mproc__iters; it != NULL; it = it->next) {
+        mproc__map *m = &it->map;
+        if (m->pool != pool || it->pid != mproc__self.pid) continue;
+        pthread_mutex_lock(&it->lock);
+        for (size_t parts = it->ahead;
+             m->given < m->n && m->tail - m->head<MPROC__WINDOW; parts -= parts> 1) {
+            size_t count = (m->n - m->given + parts - 1) / parts;
+            m->job.count = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
+            if (mproc__map_give(m, MPROC__NEVER) != 0) break;
+        }
+        pthread_mutex_unlock(&it->lock);
+    }
+    pthread_mutex_unlock(&mproc__iters_lock);
+}
+
+MPROC__FN void mproc__iter_list(mproc_iter *it, bool enter) {
+    pthread_mutex_lock(&mproc__iters_lock);
+    mproc_iter **link = &mproc__iters;
+    while (!enter && *link != NULL && *link != it) link = &(*link)->next;
+    if (enter) it->next = mproc__iters;
+    if (enter || *link == it) *link = enter ? it : it->next;
+    pthread_mutex_unlock(&mproc__iters_lock);
+}
+
+MPROC__FN mproc_iter *mproc__iter_new(mproc_pool *pool, const mproc__job *job, size_t n, bool unordered) {
+    mproc_iter *it = (mproc_iter *)calloc(1, sizeof *it);
+    if (it == NULL) return (mproc_iter *)mproc__fail(MPROC_ENOMEM);
+    int error = mproc__map_begin(&it->map, pool, job, n, NULL);
+    if (error == 0) error = -pthread_mutex_init(&it->lock, NULL);
+    if (error != 0) {
+        free(it);
+        return (mproc_iter *)mproc__fail(error);
+    }
+    it->unordered = unordered;
+    it->pid = mproc__self.pid;
+    it->ahead = (size_t)pool->workers * 4;
+    if (it->ahead > MPROC__WINDOW / 2) it->ahead = MPROC__WINDOW / 2;
+    it->magic = MPROC__MAGIC;
+    mproc__iter_list(it, true);
+    mproc__iter_feed(it, 0);
+    return it;
+}
+
+MPROC_DEF mproc_iter *mproc_pool_imap(mproc_pool *pool, mproc_task task, const void *in, size_t n,
+                                      size_t in_size, size_t out_size) {
+    mproc__job job = mproc__job_of(task, in, in_size, out_size);
+    return mproc__iter_new(pool, &job, n, false);
+}
+MPROC_DEF mproc_iter *mproc_pool_imap_unordered(mproc_pool *pool, mproc_task task, const void *in, size_t n,
+                                                size_t in_size, size_t out_size) {
+    mproc__job job = mproc__job_of(task, in, in_size, out_size);
+    return mproc__iter_new(pool, &job, n, true);
+}
+
+/* Brings a chunk that is done to the head of the window. */
+MPROC__FN bool mproc__iter_pick(mproc__map *m) {
+    mproc_future **head = mproc__map_at(m, m->head);
+    for (size_t i = m->head; i < m->tail; i++) {
+        mproc_future **at = mproc__map_at(m, i), *f = *at;
+        if (!mproc__is_done(f)) continue;
+        *at = *head;
+        *head = f;
+        return true;
+    }
+    return false;
+}
+
+/* Waits until the chunk at the head is the one to take from. */
+MPROC__FN int mproc__iter_await(mproc_iter *it, int64_t deadline) {
+    mproc__map *m = &it->map;
+    if (!it->unordered || it->position > 0 || mproc__me.pool == m->pool)
+        return mproc__future_await(*mproc__map_at(m, m->head), deadline);
+    while (!mproc__iter_pick(m)) {
+        MPROC__STORE(&m->pool->any, 1);
+        if (mproc__iter_pick(m)) break;
+        if (mproc__left(deadline) == 0) return MPROC_ETIMEDOUT;
+        mproc__flag_sleep(&m->pool->any, deadline);
+        if (!mproc__pool_lives(m->pool)) return mproc__future_await(*mproc__map_at(m, m->head), deadline);
+    }
+    return 0;
+}
+
+/* Takes the next item of the chunk at the head. */
+MPROC__FN ssize_t mproc__iter_take(mproc_iter *it, void *out, int error) {
+    mproc__map *m = &it->map;
+    mproc_future *f = *mproc__map_at(m, m->head);
+    uint32_t i = it->position++;
+    it->index = f->first + i;
+    it->code = error != 0 ? 0 : f->items[i].code;
+    if (error == 0) error = f->items[i].status;
+    if (error == 0 && out != NULL) mproc__copy(out, f->result + i * f->result_step, f->result_step);
+    if (it->position == f->count) {
+        it->position = 0;
+        m->head++;
+        mproc_future_free(f);
+    }
+    return error != 0 ? error : (ssize_t)it->index;
+}
+
+/* The pool took no more: the items that were not handed in fail one by one, so that their number is right. */
+MPROC__FN ssize_t mproc__iter_refused(mproc_iter *it, int error) {
+    if (error == MPROC_ETIMEDOUT || error == MPROC_ENOMEM) return error;
+    it->index = it->map.given++;
+    it->code = 0;
+    return error == MPROC_ECLOSED ? MPROC_ECANCELED : error;
+}
+
+MPROC_DEF ssize_t mproc_iter_next(mproc_iter *iter, void *out, double timeout) {
+    int64_t deadline;
+    if (!mproc__is_iter(iter) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    mproc__map *m = &iter->map;
+    int error = mproc__iter_feed(iter, deadline);
+    if (m->head == m->tail) return m->given == m->n ? MPROC_ECLOSED : mproc__iter_refused(iter, error);
+    error = mproc__iter_await(iter, deadline);
+    mproc__pool_turn(m->pool);
+    return error == MPROC_ETIMEDOUT ? error : mproc__iter_take(iter, out, error);
+}
+
+MPROC_DEF size_t mproc_iter_index(mproc_iter *iter) { return mproc__is_iter(iter) ? iter->index : 0; }
+MPROC_DEF int mproc_iter_code(mproc_iter *iter) { return mproc__is_iter(iter) ? iter->code : MPROC_EINVAL; }
+
+MPROC_DEF int mproc_iter_free(mproc_iter *iter) {
+    if (iter == NULL) return 0;
+    if (!mproc__is_iter(iter)) return MPROC_EINVAL;
+    iter->magic = 0;
+    mproc__iter_list(iter, false);
+    for (mproc__map *m = &iter->map; m->head < m->tail; m->head++) {
+        mproc_future *f = *mproc__map_at(m, m->head);
+        mproc__future_withdraw(f);
+        mproc_future_free(f);
+    }
+    pthread_mutex_destroy(&iter->lock);
+    free(iter);
+    return 0;
 }
 
 /* The end of a pool */
 
 MPROC_DEF int mproc_pool_close(mproc_pool *pool) {
     if (!mproc__is_pool(pool)) return MPROC_EINVAL;
+    if (!MPROC__LOAD(&pool->closed)) mproc__iters_flush(pool);
     MPROC__STORE(&pool->closed, 1);
     mproc__futex_wake(&pool->space, INT32_MAX);
     mproc__supervisor_call(pool);
@@ -3916,6 +5501,7 @@ MPROC__FN int mproc__pool_await_end(mproc_pool *pool, int64_t deadline) {
     }
     mproc__waits_on(NULL);
     if (error == 0) mproc__pool_bury(pool);
+    mproc__pool_turn(pool);
     return error;
 }
 
@@ -3963,6 +5549,7 @@ MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
 
 MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
     if (!mproc__is_pool(pool) || out == NULL) return MPROC_EINVAL;
+    mproc__pool_turn(pool);
     memset(out, 0, sizeof *out);
     out->done = pool->gone.done;
     out->failed = pool->gone.failed;
@@ -3979,6 +5566,75 @@ MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
         out->running += w->pid != 0 && w->current[0] != 0;
     }
     return 0;
+}
+
+/* Parallel for */
+
+/* No pool: processes forked for the occasion share out the indices by one counter. A process that dies takes
+   the index with it that it was at; as long as indices are left, another is forked in its place. */
+
+typedef struct mproc__loop {
+    size_t n;
+    size_t next;  /* index */
+    size_t at[1]; /* of each process: the index it is at, plus 1 */
+} mproc__loop;
+
+MPROC__FN void mproc__loop_run(mproc__loop *loop, int who, void (*body)(size_t i, void *ctx), void *ctx) {
+    for (size_t i; (i = __atomic_fetch_add(&loop->next, 1, __ATOMIC_SEQ_CST)) < loop->n;) {
+        MPROC__STORE(&loop->at[who], i + 1);
+        body(i, ctx);
+        MPROC__STORE(&loop->at[who], 0);
+    }
+}
+
+/* Forks one of the loop's processes. */
+MPROC__FN int mproc__loop_fork(mproc__loop *loop, mproc__child **c, int who,
+                               void (*body)(size_t i, void *ctx), void *ctx) {
+    *c = mproc__child_new(MPROC__HELPER, true);
+    if (*c == NULL) return MPROC_ENOMEM;
+    pid_t pid = mproc__spawn(*c, true);
+    if (pid == 0) {
+        mproc__tie(*c, SIGKILL);
+        mproc__become("", mproc__self.current.name, true);
+        mproc__loop_run(loop, who, body, ctx);
+        mproc_exit(0);
+    }
+    if (pid < 0) *c = NULL;
+    return pid < 0 ? (int)pid : 0;
+}
+
+/* Waits for a process of the loop; did it end well? */
+MPROC__FN bool mproc__loop_join(mproc__loop *loop, mproc__child *c, int who) {
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__child_wait(c, MPROC__NEVER);
+    bool well = MPROC__SWAP(&loop->at[who], 0) == 0 && (c->exitcode == 0 || c->exitcode == MPROC_NO_EXITCODE);
+    mproc__child_unlink(c);
+    pthread_mutex_unlock(&mproc__self.lock);
+    return well;
+}
+
+MPROC_DEF int mproc_parallel_for(size_t n, int workers, void (*body)(size_t i, void *ctx), void *ctx) {
+    if (body == NULL || workers < 0 || workers > MPROC__WORKERS) return MPROC_EINVAL;
+    int error = mproc__init(), result = 0, started = 0;
+    if (error != 0 || n == 0) return error;
+    if (workers == 0) workers = mproc_cpu_count();
+    if ((size_t)workers > n) workers = (int)n;
+    mproc__loop *loop = (mproc__loop *)mproc__alloc(sizeof *loop + (size_t)workers * sizeof(size_t), true);
+    mproc__child **child = (mproc__child **)calloc((size_t)workers, sizeof *child);
+    if (loop == NULL || child == NULL) error = MPROC_ENOMEM;
+    else loop->n = n;
+    for (; error == 0 && started < workers; started++)
+        if ((error = mproc__loop_fork(loop, &child[started], started, body, ctx)) != 0) break;
+    for (int i = 0; i < started; i++) {
+        while (!mproc__loop_join(loop, child[i], i)) {
+            result = MPROC_ECRASHED;
+            if (MPROC__LOAD(&loop->next) >= n || mproc__loop_fork(loop, &child[i], i, body, ctx) != 0) break;
+        }
+    }
+    if (started > 0 && MPROC__LOAD(&loop->next) < n) result = MPROC_ECRASHED; /* and nobody left to go on */
+    if (loop != NULL) mproc__dealloc(loop);
+    free(child);
+    return started > 0 ? result : error;
 }
 
 /* Progress */
@@ -4010,8 +5666,8 @@ MPROC_DEF void mproc_progress(FILE *out, const char *label, size_t done, size_t 
     int64_t now = mproc__now();
     bool fresh = began == 0 || done < last_done || strncmp(label, last_label, sizeof last_label - 1) != 0;
     if (fresh) {
+        if (began == 0 || strncmp(label, last_label, sizeof last_label - 1) != 0) last = 0; /* draw at once */
         began = now;
-        last = 0;
         last_tenth = 0;
         snprintf(last_label, sizeof last_label, "%s", label);
     }
@@ -4042,7 +5698,7 @@ MPROC_DEF void mproc_progress(FILE *out, const char *label, size_t done, size_t 
 
    An append that fits one page of the file is a single step for the kernel. A longer one could be cut short
    by SIGKILL: before it begins, a note beside the file says how long the file was, and whoever next locks the
-   file and finds the note cuts the file back to that. */
+   file and finds the note cuts the file back to that. (Where the folder may not be written, without.) */
 
 struct mproc_file {
     uint32_t magic;
@@ -4050,31 +5706,51 @@ struct mproc_file {
     uint32_t owner; /* tid of the thread that holds the lock */
     pid_t pid;      /* of the process that opened fd */
     int fd;
-    int held;     /* 0, LOCK_SH or LOCK_EX */
-    char *path;   /* absolute, links resolved */
-    char *beside; /* room for the names of the temporary file and the note */
+    int held;         /* 0, LOCK_SH or LOCK_EX */
+    mproc_file *next; /* in this process's list of handles */
+    char *path;       /* absolute, links resolved */
+    char *beside;     /* room for the names of the temporary file and the note */
 };
 
 #define MPROC__FILE_MAGIC 0x66696c65u
+
+static mproc_file *mproc__files; /* open in this process; guarded by mproc__self.lock */
+
+/* In a child of fork: an inherited description would keep the parent's lock alive when the parent is killed.
+   Closing it leaves the parent's lock alone, unlike unlocking; the child opens its own when it needs one. */
+MPROC__FN void mproc__files_inherit(void) {
+    for (mproc_file *f = mproc__files; f != NULL; f = f->next) mproc__close(&f->fd);
+}
 
 MPROC__FN bool mproc__is_file(const mproc_file *f) {
     return f != NULL && ((uintptr_t)f & 3) == 0 && f->magic == MPROC__FILE_MAGIC;
 }
 
-/* The name of a file of ours beside the target: ".NAME.mproc-SUFFIX". */
+#define MPROC__BESIDE_ROOM 48 /* more than ".", "~", a hash and ".mproc-note" */
+
+/* The name of a file of ours beside the target: ".NAME.mproc-SUFFIX". A NAME too long for that is cut, and a
+   hash of it (FNV-1a, of Fowler, Noll and Vo) tells it from others cut so. */
 MPROC__FN const char *mproc__beside(mproc_file *f, const char *suffix) {
-    const char *slash = strrchr(f->path, '/');
-    size_t room = strlen(f->path) + 16;
-    snprintf(f->beside, room, "%.*s.%s.mproc-%s", (int)(slash + 1 - f->path), f->path, slash + 1, suffix);
+    const char *name = strrchr(f->path, '/') + 1;
+    size_t room = strlen(f->path) + MPROC__BESIDE_ROOM;
+    int folder = (int)(name - f->path);
+    uint64_t hash = 14695981039346656037u;
+    for (const char *p = name; *p != 0; p++) hash = (hash ^ (unsigned char)*p) * 1099511628211u;
+    if (strlen(name) <= 200) snprintf(f->beside, room, "%.*s.%s.mproc-%s", folder, f->path, name, suffix);
+    else
+        snprintf(f->beside, room, "%.*s.%.200s~%016llx.mproc-%s", folder, f->path, name,
+                 (unsigned long long)hash, suffix);
     return f->beside;
 }
 
 MPROC__FN int mproc__file_open(mproc_file *f) {
     struct stat st;
-    int fd = open(f->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
-    if (fd < 0 && (errno == EACCES || errno == EROFS)) fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = open(f->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666),
+        error = errno;
+    if (fd < 0 && (error == EACCES || error == EROFS)) fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return error == EISDIR || error == ENXIO ? MPROC_EINVAL : -error;
     fd = mproc__fd_above_stdio(fd);
-    if (fd < 0) return errno == EISDIR || errno == ENXIO ? MPROC_EINVAL : -errno;
+    if (fd < 0) return -errno;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
         f->fd = fd;
         f->pid = getpid();
@@ -4085,19 +5761,34 @@ MPROC__FN int mproc__file_open(mproc_file *f) {
     return MPROC_EINVAL;
 }
 
+/* Enters a handle into the process's list, or takes it out. */
+MPROC__FN void mproc__file_list(mproc_file *f, bool enter) {
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc_file **link = &mproc__files;
+    while (!enter && *link != NULL && *link != f) link = &(*link)->next;
+    if (enter) f->next = mproc__files;
+    *link = enter ? f : f->next;
+    pthread_mutex_unlock(&mproc__self.lock);
+}
+
 /* The absolute path of a file that exists by now, links resolved, so that an update replaces what a link
    points to and not the link. */
 MPROC_DEF mproc_file *mproc_file_open(const char *path) {
     if (path == NULL || path[0] == 0) return (mproc_file *)mproc__fail(MPROC_EINVAL);
+    int error = mproc__init();
+    if (error != 0) return (mproc_file *)mproc__fail(error);
     mproc_file *f = (mproc_file *)calloc(1, sizeof *f);
     if (f == NULL) return (mproc_file *)mproc__fail(MPROC_ENOMEM);
     f->path = (char *)(uintptr_t)path;
-    int error = mproc__file_open(f);
+    error = mproc__file_open(f);
     if (error == 0) {
         f->path = realpath(path, NULL);
-        f->beside = f->path != NULL ? (char *)malloc(strlen(f->path) + 16) : NULL;
-        f->magic = MPROC__FILE_MAGIC;
-        if (f->beside != NULL) return f;
+        f->beside = f->path != NULL ? (char *)malloc(strlen(f->path) + MPROC__BESIDE_ROOM) : NULL;
+        if (f->beside != NULL) {
+            f->magic = MPROC__FILE_MAGIC;
+            mproc__file_list(f, true);
+            return f;
+        }
         error = MPROC_ENOMEM;
         free(f->path);
         close(f->fd);
@@ -4109,7 +5800,7 @@ MPROC_DEF mproc_file *mproc_file_open(const char *path) {
 /* One thread at a time uses a handle. In a child of fork the parent's threads do not count. */
 MPROC__FN int mproc__file_enter(mproc_file *f, int64_t deadline) {
     if (f->pid != getpid()) {
-        close(f->fd); /* closing leaves the parent's lock alone, unlike unlocking */
+        mproc__close(&f->fd);
         int error = mproc__file_open(f);
         if (error != 0) return error;
         f->busy = f->owner = 0;
@@ -4182,13 +5873,29 @@ MPROC__FN int mproc__file_take(mproc_file *f, int how, int64_t deadline) {
     return 0;
 }
 
+/* For readers: a torn tail must be cut off under the exclusive lock first. */
+MPROC__FN int mproc__file_take_shared(mproc_file *f, int64_t deadline) {
+    for (int error;;) {
+        error = mproc__file_take(f, LOCK_SH, deadline);
+        if (error != 0 || access(mproc__beside(f, "note"), F_OK) != 0) return error;
+        flock(f->fd, LOCK_UN); /* a plain upgrade could deadlock with another reader's */
+        f->held = 0;
+        error = mproc__file_take(f, LOCK_EX, deadline);
+        if (error != 0) return error;
+        bool stays = access(mproc__beside(f, "note"), F_OK) == 0; /* it cannot be removed: not by us, then */
+        flock(f->fd, LOCK_UN);
+        f->held = 0;
+        if (stays) return mproc__file_take(f, LOCK_SH, deadline);
+    }
+}
+
 MPROC__FN int mproc__file_lock(mproc_file *f, int how, double timeout) {
     int64_t deadline;
     if (!mproc__is_file(f) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     int error = mproc__file_enter(f, deadline);
     if (error != 0) return error;
     if (f->held != 0) return -EDEADLK;
-    error = mproc__file_take(f, how, deadline);
+    error = how == LOCK_SH ? mproc__file_take_shared(f, deadline) : mproc__file_take(f, how, deadline);
     if (error != 0) mproc__file_leave(f);
     return error;
 }
@@ -4271,6 +5978,8 @@ MPROC_DEF int mproc_file_append(mproc_file *file, const void *data, size_t size)
     bool noted = error == 0 && size > 0 && (size_t)st.st_size % page + size > page;
     if (noted) error = mproc__file_note(file, &st);
     noted = noted && error == 0;
+    if (error == -EACCES || error == -EPERM || error == -EROFS)
+        error = 0; /* where no note may stand: without */
     if (error == 0) error = mproc__write_all(file->fd, (const char *)data, size, &done);
     if (error != 0 && done > 0 && ftruncate(file->fd, st.st_size) != 0) noted = false; /* the next one will */
     if (noted) unlink(mproc__beside(file, "note"));
@@ -4369,6 +6078,7 @@ MPROC_DEF int mproc_file_close(mproc_file *file) {
     if (mine && MPROC__LOAD(&file->busy) != 0 && MPROC__LOAD(&file->owner) != (uint32_t)mproc__gettid())
         return MPROC_EBUSY;
     file->magic = 0;
+    mproc__file_list(file, false);
     if (mine && file->held != 0) flock(file->fd, LOCK_UN); /* a forked child may still have the description */
     if (file->fd >= 0) close(file->fd);
     free(file->path);

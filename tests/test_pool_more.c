@@ -1,0 +1,1158 @@
+/* The pool's other half: lazy maps, cancelling, callbacks, event loops, parallel_for, progress, and a storm
+   of every kind of task under random kills. Tests carry the numbers of the checklist they come from. */
+#define MPROC_IMPLEMENTATION
+#include "support.h"
+#include "support_pool.h"
+
+/* ---- imap --------------------------------------------------------------------------------------------- */
+
+static int squares_in[2000];
+static void fill_squares(void) {
+    for (int i = 0; i < 2000; i++) squares_in[i] = i;
+}
+
+typedef mproc_iter *(*lazy_map)(mproc_pool *, mproc_task, const void *, size_t, size_t, size_t);
+static const lazy_map lazy_maps[2] = {mproc_pool_imap, mproc_pool_imap_unordered};
+
+START_TEST(imap_in_order) { /* POOL-12 */
+    static const size_t lengths[] = {1, 2, 10, 100, 1000, 2000};
+    fill_squares();
+    mproc_pool *pool = pool_of(3);
+    for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+        mproc_iter *it = mproc_pool_imap(pool, square, squares_in, lengths[k], sizeof(int), sizeof(int));
+        NEED(it);
+        for (size_t i = 0; i < lengths[k]; i++) {
+            int out = -1;
+            ck_assert_int_eq(mproc_iter_next(it, &out, MPROC_FOREVER), (ssize_t)i);
+            ck_assert_int_eq(out, (int)(i * i));
+            ck_assert_uint_eq(mproc_iter_index(it), i);
+            ck_assert_int_eq(mproc_iter_code(it), 0);
+        }
+        for (int again = 0; again < 3; again++) { /* the end is for ever */
+            int out = -1;
+            TAKES(0, 0.1, ck_assert_int_eq(mproc_iter_next(it, &out, MPROC_FOREVER), MPROC_ECLOSED));
+            ck_assert_int_eq(out, -1);
+        }
+        ck_assert_int_eq(mproc_iter_free(it), 0);
+    }
+    expect_works(pool);
+    free_pool(pool);
+}
+END_TEST
+
+START_TEST(imap_unordered_gives_each_once) { /* POOL-14 */
+    static const size_t lengths[] = {1, 10, 1000, 2000};
+    fill_squares();
+    mproc_pool *pool = pool_of(3);
+    for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+        static unsigned char seen[2000];
+        memset(seen, 0, sizeof seen);
+        mproc_iter *it =
+            mproc_pool_imap_unordered(pool, square, squares_in, lengths[k], sizeof(int), sizeof(int));
+        NEED(it);
+        int out = -1;
+        ssize_t i;
+        while ((i = mproc_iter_next(it, &out, MPROC_FOREVER)) >= 0) {
+            ck_assert_uint_lt((size_t)i, lengths[k]);
+            ck_assert_int_eq(out, (int)(i * i));
+            ck_assert_uint_eq(mproc_iter_index(it), (size_t)i);
+            ck_assert_uint_eq(seen[i]++, 0);
+        }
+        ck_assert_int_eq(i, MPROC_ECLOSED);
+        for (size_t n = 0; n < lengths[k]; n++) ck_assert_uint_eq(seen[n], 1);
+        ck_assert_int_eq(mproc_iter_free(it), 0);
+    }
+    free_pool(pool);
+}
+END_TEST
+
+static int gate_for_zero(const void *arg, void *result) { /* the first item is the slow one */
+    if (*(const int *)arg == 0) pass_gate();
+    return square(arg, result);
+}
+
+START_TEST(imap_unordered_does_not_wait_for_the_slow) {
+    new_board();
+    fill_squares();
+    mproc_pool *pool = pool_of(2);
+    mproc_iter *it = mproc_pool_imap_unordered(pool, gate_for_zero, squares_in, 3, sizeof(int), sizeof(int));
+    NEED(it);
+    int out = 0;
+    for (int n = 0; n < 2; n++) {
+        ssize_t i = mproc_iter_next(it, &out, 5);
+        ck_assert(i == 1 || i == 2);
+        ck_assert_int_eq(out, (int)(i * i));
+    }
+    TAKES(0.1, 0.2, ck_assert_int_eq(mproc_iter_next(it, &out, 0.1), MPROC_ETIMEDOUT));
+    SET(board->open, 1);
+    ck_assert_int_eq(mproc_iter_next(it, &out, MPROC_FOREVER), 0);
+    ck_assert_int_eq(out, 0);
+    ck_assert_int_eq(mproc_iter_next(it, &out, MPROC_FOREVER), MPROC_ECLOSED);
+    ck_assert_int_eq(mproc_iter_free(it), 0);
+    free_pool(pool);
+}
+END_TEST
+
+START_TEST(imap_next_in_time_or_later) { /* POOL-37, EXEC-03 */
+    new_board();
+    fill_squares();
+    mproc_pool *pool = pool_of(2);
+    mproc_iter *it = mproc_pool_imap(pool, gate_for_zero, squares_in, 5, sizeof(int), sizeof(int));
+    NEED(it);
+    int out = -1;
+    ck_assert_int_eq(mproc_iter_next(it, &out, 0), MPROC_ETIMEDOUT);
+    TAKES(0.1, 0.2, ck_assert_int_eq(mproc_iter_next(it, &out, 0.1), MPROC_ETIMEDOUT));
+    ck_assert_int_eq(mproc_iter_next(it, &out, (double)NAN), MPROC_EINVAL);
+    ck_assert_int_eq(out, -1);
+    SET(board->open, 1);
+    for (int i = 0; i < 5; i++) { /* nothing was lost */
+        ck_assert_int_eq(mproc_iter_next(it, &out, MPROC_FOREVER), i);
+        ck_assert_int_eq(out, i * i);
+    }
+    ck_assert_int_eq(mproc_iter_next(it, &out, 0), MPROC_ECLOSED);
+    ck_assert_int_eq(mproc_iter_free(it), 0);
+    free_pool(pool);
+}
+END_TEST
+
+START_TEST(imap_of_nothing) { /* POOL-08 */
+    mproc_pool *pool = pool_of(1);
+    int out = 7;
+    for (int k = 0; k < 2; k++) {
+        mproc_iter *it = lazy_maps[k](pool, square, NULL, 0, sizeof(int), sizeof(int));
+        NEED(it);
+        ck_assert_int_eq(mproc_iter_next(it, &out, MPROC_FOREVER), MPROC_ECLOSED);
+        ck_assert_int_eq(mproc_iter_free(it), 0);
+    }
+    ck_assert_int_eq(mproc_pool_close(pool), 0);
+    ck_assert_int_eq(mproc_pool_join(pool, MPROC_FOREVER), 0);
+    free_pool(pool);
+}
+END_TEST
+
+/* Number, and what it does: 0 squares, 1 fails with 40 + number, 2 dies. */
+static int mixed(const void *arg, void *result) {
+    const int *item = arg;
+    ADD(board->ran[item[0]], 1);
+    if (item[1] == 1) return 40 + item[0];
+    if (item[1] == 2) raise(SIGKILL);
+    *(int *)result = item[0] * item[0];
+    return 0;
+}
+
+START_TEST(imap_tells_each_items_own_error) { /* EXEC-02 */
+    enum { N = 60 };
+    int in[N][2];
+    for (int k = 0; k < 2; k++) {
+        new_board();
+        for (int i = 0; i < N; i++) in[i][0] = i, in[i][1] = i % 10 == 3 ? 1 : i % 20 == 7 ? 2 : 0;
+        mproc_pool *pool = pool_of(2);
+        mproc_iter *it = lazy_maps[k](pool, mixed, in, N, sizeof in[0], sizeof(int));
+        NEED(it);
+        int seen[N] = {0};
+        for (int n = 0; n < N; n++) {
+            int out = -1;
+            ssize_t got = mproc_iter_next(it, &out, MPROC_FOREVER);
+            size_t i = mproc_iter_index(it);
+            ck_assert_uint_lt(i, N);
+            if (k == 0) ck_assert_uint_eq(i, (size_t)n);
+            ck_assert_int_eq(seen[i]++, 0);
+            if (in[i][1] == 0) {
+                ck_assert_int_eq(got, (ssize_t)i);
+                ck_assert_int_eq(out, (int)(i * i));
+            }
+            if (in[i][1] == 1) ck_assert_int_eq(got, MPROC_EFAILED);
+            if (in[i][1] == 2) ck_assert_int_eq(got, MPROC_ECRASHED);
+            ck_assert_int_eq(mproc_iter_code(it), in[i][1] == 0 ? 0 : in[i][1] == 1 ? 40 + (int)i : -SIGKILL);
+        }
+        ck_assert_int_eq(mproc_iter_next(it, NULL, MPROC_FOREVER), MPROC_ECLOSED);
+        for (int i = 0; i < N; i++) ck_assert_uint_eq(board->ran[i], 1);
+        ck_assert_int_eq(mproc_iter_free(it), 0);
+        expect_works(pool);
+        free_pool(pool);
+    }
+}
+END_TEST
+
+/* X-58, EXEC-38: a million tiny items, right, in order, and looked at only a bounded number ahead. */
+static int note_progress(const void *arg, void *result) {
+    ADD(board->counter, 1);
+    *(uint32_t *)result = *(const uint32_t *)arg ^ 0xa5a5a5a5u;
+    return 0;
+}
+START_TEST(imap_of_a_million_items) {
+    enum { N = 1000000 };
+    uint32_t *in = malloc(N * sizeof *in);
+    NEED(in);
+    for (uint32_t i = 0; i < N; i++) in[i] = i * 3;
+    for (int k = 0; k < 2; k++) {
+        new_board();
+        mproc_pool *pool = pool_of(2);
+        mproc_iter *it = lazy_maps[k](pool, note_progress, in, N, sizeof *in, sizeof *in);
+        NEED(it);
+        uint32_t out = 0;
+        ssize_t first = mproc_iter_next(it, &out, MPROC_FOREVER);
+        ck_assert_int_ge(first, 0);
+        for (int before = -1; before != GET(board->counter); nap(0.05)) before = GET(board->counter);
+        ck_assert_msg(GET(board->counter) < N / 4, "%d items ran ahead of the first", GET(board->counter));
+        uint64_t sum = (uint64_t)first;
+        for (ssize_t n = 1; n < N; n++) {
+            ssize_t i = mproc_iter_next(it, &out, MPROC_FOREVER);
+            if (i < 0 || i >= N || out != (in[i] ^ 0xa5a5a5a5u) || (k == 0 && i != n))
+                ck_abort_msg("item %zd is %zd", n, i);
+            sum += (uint64_t)i;
+        }
+        ck_assert_int_eq(mproc_iter_next(it, &out, MPROC_FOREVER), MPROC_ECLOSED);
+        ck_assert_uint_eq(sum, (uint64_t)N * (N - 1) / 2);
+        ck_assert_int_eq(GET(board->counter), N);
+        ck_assert_int_eq(mproc_iter_free(it), 0);
+        free_pool(pool);
+    }
+    free(in);
+}
+END_TEST
+
+START_TEST(imap_left_half_way) {
+    fill_squares();
+    new_board();
+    mproc_pool *pool = pool_with((mproc_pool_options){.workers = 2, .backlog = 32});
+    for (int round = 0; round < 40; round++) {
+        mproc_iter *it = lazy_maps[round % 2](pool, square, squares_in, 2000, sizeof(int), sizeof(int));
+        NEED(it);
+        int out = 0;
+        for (int i = 0; i < round; i++) ck_assert_int_ge(mproc_iter_next(it, &out, MPROC_FOREVER), 0);
+        ck_assert_int_eq(mproc_iter_free(it), 0);
+        ck_assert_int_eq(mproc_iter_free(it), MPROC_EINVAL);
+        expect_works(pool);
+    }
+    mproc_iter *one = mproc_pool_imap(pool, square, squares_in, 2000, sizeof(int), sizeof(int));
+    mproc_iter *two = mproc_pool_imap_unordered(pool, square, squares_in, 2000, sizeof(int), sizeof(int));
+    NEED(one);
+    NEED(two);
+    long sum = 0, wanted = 0;
+    for (int i = 0; i < 2000; i++) { /* two at once do not block each other */
+        int out = 0;
+        wanted += 2L * i * i;
+        ck_assert_int_eq(mproc_iter_next(one, &out, MPROC_FOREVER), i);
+        sum += out;
+        ck_assert_int_ge(mproc_iter_next(two, &out, MPROC_FOREVER), 0);
+        sum += out;
+    }
+    ck_assert_int_eq(sum, wanted);
+    ck_assert_int_eq(mproc_iter_free(one), 0);
+    ck_assert_int_eq(mproc_iter_free(two), 0);
+    free_pool(pool);
+}
+END_TEST
+
+static int next_call(struct call *call) {
+    int out = 0;
+    return (int)mproc_iter_next((mproc_iter *)(void *)call->future, &out, MPROC_FOREVER);
+}
+START_TEST(imap_and_the_end_of_its_pool) { /* */
+    fill_squares();
+    adopt_orphans();
+    for (int way = 0; way < 2; way++)
+        for (int k = 0; k < 2; k++) {
+            new_board();
+            mproc_pool *pool = pool_of(1);
+            pid_t boss = supervisor();
+            mproc_iter *it = lazy_maps[k](pool, gate_for_zero, squares_in, 2000, sizeof(int), sizeof(int));
+            NEED(it);
+            EVENTUALLY(GET(board->started) == 1);
+            struct call call = {.function = next_call, .future = (mproc_future *)(void *)it};
+            call_begin(&call);
+            EVENTUALLY(call_blocks(&call));
+            double start = now();
+            if (way == 0) ck_assert_int_eq(mproc_pool_terminate(pool), 0);
+            else kill(boss, SIGKILL);
+            ck_assert_int_eq(call_end(&call), way == 0 ? MPROC_ECANCELED : MPROC_EBROKEN);
+            ck_assert_msg(call.returned - start < 1 + 2 * SLOW, "%.2f s", call.returned - start);
+            int error = 0, steps = 0, out = 0; /* the rest ends too, and does not hang */
+            while (error != MPROC_ECLOSED && error != MPROC_EBROKEN && steps++ < 3000) {
+                TAKES(0, 0.1, error = (int)mproc_iter_next(it, &out, MPROC_FOREVER));
+                ck_assert_int_lt(error, 0);
+            }
+            ck_assert_int_le(steps, 2001);
+            ck_assert_int_eq(mproc_iter_free(it), 0);
+            ck_assert_int_eq(mproc_pool_free(pool), 0);
+            expect_nothing_left(1);
+        }
+}
+END_TEST
+
+START_TEST(imap_misused) {
+    fill_squares();
+    mproc_pool *pool = pool_of(1);
+    for (int k = 0; k < 2; k++) {
+        errno = 0;
+        ck_assert_ptr_null(lazy_maps[k](NULL, square, squares_in, 5, sizeof(int), sizeof(int)));
+        ck_assert_int_eq(errno, EINVAL);
+        ck_assert_ptr_null(lazy_maps[k](pool, NULL, squares_in, 5, sizeof(int), sizeof(int)));
+        ck_assert_int_eq(errno, EINVAL);
+        ck_assert_ptr_null(lazy_maps[k](pool, square, NULL, 5, sizeof(int), sizeof(int)));
+        ck_assert_int_eq(errno, EINVAL);
+        ck_assert_ptr_null(lazy_maps[k](pool, square, squares_in, SIZE_MAX / 2, sizeof(int), sizeof(int)));
+        ck_assert(errno == EINVAL || errno == ENOMEM);
+    }
+    int out = 0;
+    mproc_iter *garbage[] = {NULL, (mproc_iter *)(void *)pool, (mproc_iter *)(void *)&out};
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(mproc_iter_next(garbage[i], &out, 0), MPROC_EINVAL);
+        ck_assert_int_eq(mproc_iter_free(garbage[i]), i == 0 ? 0 : MPROC_EINVAL);
+        (void)mproc_iter_index(garbage[i]);
+        ck_assert_int_ne(mproc_iter_code(garbage[i]), 0);
+    }
+    ck_assert_int_eq(mproc_pool_close(pool), 0);
+    errno = 0;
+    ck_assert_ptr_null(mproc_pool_imap(pool, square, squares_in, 5, sizeof(int), sizeof(int)));
+    ck_assert_int_eq(errno, -MPROC_ECLOSED);
+    free_pool(pool);
+}
+END_TEST
+
+START_TEST(close_with_an_imap_under_way) { /* it was accepted whole, though it is handed in lazily */
+    fill_squares();
+    mproc_pool *pool = pool_with((mproc_pool_options){.workers = 2, .backlog = 16});
+    mproc_iter *it = mproc_pool_imap(pool, square, squares_in, 2000, sizeof(int), sizeof(int));
+    NEED(it);
+    int out = 0;
+    ck_assert_int_eq(mproc_iter_next(it, &out, MPROC_FOREVER), 0);
+    ck_assert_int_eq(mproc_pool_close(pool), 0);
+    for (int i = 1; i < 2000; i++) {
+        ck_assert_int_eq(mproc_iter_next(it, &out, MPROC_FOREVER), i);
+        ck_assert_int_eq(out, i * i);
+    }
+    ck_assert_int_eq(mproc_iter_next(it, &out, MPROC_FOREVER), MPROC_ECLOSED);
+    ck_assert_int_eq(mproc_iter_free(it), 0);
+    ck_assert_int_eq(mproc_pool_join(pool, MPROC_FOREVER), 0);
+    free_pool(pool);
+}
+END_TEST
+
+/* ---- Cancelling --------------------------------------------------------------------------------------- */
+
+START_TEST(a_queued_task_is_cancelled_and_never_runs) { /* EXEC-41 */
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    mproc_future *running = begin(pool, gate, 0, 0), *queued[20];
+    EVENTUALLY(GET(board->started) == 1);
+    for (int i = 0; i < 20; i++) queued[i] = begin(pool, mark, i, 0);
+    for (int i = 0; i < 20; i += 2) {
+        ck_assert_int_eq(mproc_future_cancel(queued[i]), 0);
+        ck_assert(mproc_future_ready(queued[i]));
+        ck_assert(!mproc_future_successful(queued[i]));
+        ck_assert_int_eq(mproc_future_get(queued[i], NULL, 0), MPROC_ECANCELED);
+    }
+    pid_t pid;
+    ck_assert_int_eq(workers_of(&pid, 1), 1);
+    SET(board->open, 1);
+    ck_assert_int_eq(finish(running, NULL), 0);
+    for (int i = 0; i < 20; i++) ck_assert_int_eq(finish(queued[i], NULL), i % 2 == 0 ? MPROC_ECANCELED : 0);
+    for (int i = 0; i < 20; i++) ck_assert_int_eq(board->ran[i], i % 2);
+    pid_t after = 0;
+    ck_assert_int_eq(mproc_pool_apply(pool, own_pid, NULL, 0, &after, sizeof after), 0);
+    ck_assert_int_eq(pid, after); /* no worker had to go for that */
+    EVENTUALLY(is_idle(pool));
+    ck_assert_uint_eq(counts_of(pool).done, 12);
+    ck_assert_uint_eq(counts_of(pool).crashed + counts_of(pool).failed, 0);
+    free_pool(pool);
+}
+END_TEST
+
+static int leave_a_child_and_wait(const void *arg, void *result) {
+    pid_t child = fork();
+    if (child == 0)
+        for (;;) pause();
+    SET(board->child, child);
+    return gate(arg, result);
+}
+START_TEST(a_running_task_is_cancelled_with_its_children) {
+    adopt_orphans();
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    mproc_future *running = begin(pool, leave_a_child_and_wait, 0, 0),
+                 *next = begin(pool, square, 5, sizeof(int));
+    EVENTUALLY(GET(board->started) == 1);
+    TAKES(0, 1, ck_assert_int_eq(mproc_future_cancel(running), 0));
+    TAKES(0, 1, ck_assert_int_eq(mproc_future_get(running, NULL, MPROC_FOREVER), MPROC_ECANCELED));
+    ck_assert(!mproc_future_successful(running));
+    int error = mproc_future_cancel(running); /* once more: harmless */
+    ck_assert_msg(error <= 0, "%d", error);
+    ck_assert_int_eq(mproc_future_get(running, NULL, 0), MPROC_ECANCELED);
+    EVENTUALLY(process_gone(GET(board->child)));
+    int result = 0;
+    ck_assert_int_eq(finish(next, &result), 0);
+    ck_assert_int_eq(result, 25);
+    ck_assert_int_eq(mproc_future_free(running), 0);
+    EVENTUALLY(counts_of(pool).workers == 1);
+    ck_assert_uint_eq(counts_of(pool).crashed, 0);
+    ck_assert_int_eq(GET(board->ended), 0);
+    expect_works(pool);
+    ck_assert_int_eq(mproc_pool_free(pool), 0);
+    expect_nothing_left(1);
+}
+END_TEST
+
+START_TEST(a_done_task_cannot_be_cancelled) {
+    mproc_pool *pool = pool_of(1);
+    mproc_future *good = begin(pool, square, 5, sizeof(int)), *bad = begin(pool, fail_with, 9, 0);
+    ck_assert_int_eq(mproc_future_wait(good, MPROC_FOREVER), 0);
+    ck_assert_int_eq(mproc_future_wait(bad, MPROC_FOREVER), 0);
+    ck_assert_int_lt(mproc_future_cancel(good), 0);
+    ck_assert_int_lt(mproc_future_cancel(bad), 0);
+    int result = 0;
+    ck_assert_int_eq(mproc_future_code(bad), 9);
+    ck_assert_int_eq(finish(good, &result), 0);
+    ck_assert_int_eq(result, 25);
+    ck_assert_int_eq(finish(bad, NULL), MPROC_EFAILED);
+    ck_assert_int_eq(mproc_future_cancel(NULL), MPROC_EINVAL);
+    ck_assert_int_eq(mproc_future_cancel((mproc_future *)(void *)pool), MPROC_EINVAL);
+    expect_works(pool);
+    free_pool(pool);
+}
+END_TEST
+
+static int get_int_call(struct call *call) { return mproc_future_get(call->future, NULL, MPROC_FOREVER); }
+
+/* Cancelled at a random instant of its life: it ends once, as done or as cancelled, and so says everybody. */
+START_TEST(cancelling_races_with_running) {
+    uint64_t seed = 31337;
+    new_board();
+    mproc_pool *pool = pool_of(2);
+    int cancelled = 0;
+    for (int i = 0; i < 400; i++) {
+        mproc_future *future = begin(pool, mark, i, 0);
+        for (size_t spin = random_below(&seed, 30000); spin > 0; spin--) __asm__ volatile("");
+        struct call call = {.function = get_int_call, .future = future};
+        if (i % 10 == 0) call_begin(&call);
+        int error = mproc_future_cancel(future), told = mproc_future_get(future, NULL, MPROC_FOREVER);
+        if (error == 0) ck_assert_int_eq(told, MPROC_ECANCELED);
+        else ck_assert_int_eq(told, 0);
+        if (i % 10 == 0) ck_assert_int_eq(call_end(&call), told);
+        ck_assert_int_eq(mproc_future_get(future, NULL, 0), told);
+        if (told == 0) ck_assert_uint_eq(GET(board->ran[i]), 1);
+        else ck_assert_uint_le(GET(board->ran[i]), 1);
+        cancelled += told != 0;
+        ck_assert_int_eq(mproc_future_free(future), 0);
+    }
+    EVENTUALLY(is_idle(pool) && counts_of(pool).workers == 2);
+    ck_assert_uint_eq(counts_of(pool).done, (size_t)(400 - cancelled));
+    ck_assert_uint_eq(counts_of(pool).crashed, 0);
+    expect_works(pool);
+    free_pool(pool);
+}
+END_TEST
+
+START_TEST(cancelled_right_before_the_end) { /* EXEC-21, EXEC-22 */
+    new_board();
+    mproc_pool *pool = pool_of(2);
+    mproc_future *futures[50];
+    for (int i = 0; i < 50; i++) futures[i] = begin(pool, i < 2 ? gate : mark, i, 0);
+    EVENTUALLY(GET(board->started) == 2);
+    for (int i = 2; i < 50; i++) ck_assert_int_eq(mproc_future_cancel(futures[i]), 0);
+    ck_assert_int_eq(mproc_pool_close(pool), 0);
+    SET(board->open, 1);
+    TAKES(0, 1, ck_assert_int_eq(mproc_pool_join(pool, MPROC_FOREVER), 0));
+    for (int i = 0; i < 50; i++) ck_assert_int_eq(finish(futures[i], NULL), i < 2 ? 0 : MPROC_ECANCELED);
+    for (int i = 2; i < 50; i++) ck_assert_uint_eq(board->ran[i], 0);
+    free_pool(pool);
+}
+END_TEST
+
+START_TEST(cancelled_from_another_process) {
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    mproc_future *running = begin(pool, gate, 0, 0), *queued = begin(pool, mark, 3, 0);
+    EVENTUALLY(GET(board->started) == 1);
+    pid_t child = mproc_fork();
+    if (child == 0) _exit(mproc_future_cancel(queued) == 0 && mproc_future_cancel(running) == 0 ? 0 : 1);
+    int code = -1;
+    ck_assert_int_eq(mproc_wait(child, &code, MPROC_FOREVER), 0);
+    ck_assert_int_eq(code, 0);
+    ck_assert_int_eq(finish(running, NULL), MPROC_ECANCELED);
+    ck_assert_int_eq(finish(queued, NULL), MPROC_ECANCELED);
+    expect_works(pool);
+    ck_assert_uint_eq(board->ran[3], 0);
+    free_pool(pool);
+}
+END_TEST
+
+/* ---- Callbacks and event loops ------------------------------------------------------------------------ */
+
+struct record {
+    mproc_future *future; /* that the callback was called for */
+    int calls, error, result;
+    pid_t pid;
+};
+static void record_end(mproc_future *future, void *ctx) {
+    struct record *record = ctx;
+    record->future = future;
+    record->calls++;
+    record->pid = getpid();
+    record->error = mproc_future_get(future, &record->result, 0); /* it is done, this cannot wait */
+}
+
+START_TEST(callbacks_run_once) { /* POOL-05, POOL-26, EXEC-42 */
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    struct record before = {0}, after = {0}, second = {0}, bad = {0}, crashed = {0};
+    memset(&before, 0, sizeof before);
+    mproc_future *future = begin(pool, gate_square, 6, sizeof(int));
+    ck_assert_int_eq(mproc_future_on_done(future, record_end, &before), 0);
+    EVENTUALLY(GET(board->started) == 1);
+    mproc_future_ready(future);
+    ck_assert_int_eq(before.calls, 0);
+    SET(board->open, 1);
+    ck_assert_int_eq(mproc_future_wait(future, MPROC_FOREVER), 0);
+    ck_assert_int_eq(before.calls, 1); /* before wait returned */
+    ck_assert_ptr_eq(before.future, future);
+    ck_assert_int_eq(before.error, 0);
+    ck_assert_int_eq(before.result, 36);
+    ck_assert_int_eq(before.pid, getpid());
+    int added = mproc_future_on_done(future, record_end, &after); /* when it is over already */
+    if (added == 0) {
+        ck_assert_int_eq(mproc_future_wait(future, 0), 0);
+        ck_assert_int_eq(after.calls, 1);
+        ck_assert_int_eq(after.result, 36);
+    }
+    mproc_future *failing = begin(pool, fail_with, 5, 0), *dying = begin(pool, die, KILLED, 0);
+    ck_assert_int_eq(mproc_future_on_done(failing, record_end, &bad), 0);
+    ck_assert_int_eq(mproc_future_on_done(dying, record_end, &crashed), 0);
+    ck_assert_int_eq(mproc_future_wait(failing, MPROC_FOREVER), 0);
+    ck_assert_int_eq(mproc_future_wait(dying, MPROC_FOREVER), 0);
+    ck_assert_int_eq(bad.calls, 1);
+    ck_assert_int_eq(bad.error, MPROC_EFAILED);
+    ck_assert_int_eq(crashed.calls, 1);
+    ck_assert_int_eq(crashed.error, MPROC_ECRASHED);
+    mproc_future *early = begin(pool, square, 2, sizeof(int)); /* over, but nobody has looked yet */
+    EVENTUALLY(counts_of(pool).done == 2);
+    ck_assert_int_eq(mproc_future_on_done(early, record_end, &second), 0);
+    ck_assert_int_eq(mproc_future_get(early, NULL, MPROC_FOREVER), 0);
+    ck_assert_int_eq(second.calls, 1);
+    expect_works(pool);
+    ck_assert_int_eq(before.calls + bad.calls + crashed.calls + second.calls, 4);
+    mproc_future *all[4] = {future, failing, dying, early};
+    for (int i = 0; i < 4; i++) ck_assert_int_eq(mproc_future_free(all[i]), 0);
+    ck_assert_int_eq(before.calls + bad.calls + crashed.calls + second.calls, 4);
+    ck_assert_int_eq(mproc_future_on_done(NULL, record_end, &bad), MPROC_EINVAL);
+    free_pool(pool);
+}
+END_TEST
+
+static void count_end(mproc_future *future, void *ctx) {
+    ++*(int *)ctx;
+    mproc_future_free(future); /* allowed: it is over */
+}
+
+START_TEST(callbacks_of_many_run_in_any_call) {
+    enum { N = 3000 };
+    mproc_pool *pool = pool_of(2);
+    int ends = 0;
+    for (int i = 0; i < N; i++) {
+        mproc_future *future = begin(pool, nothing, i, 0);
+        ck_assert_int_eq(mproc_future_on_done(future, count_end, &ends), 0);
+    }
+    ck_assert_int_eq(mproc_pool_close(pool), 0);
+    ck_assert_int_eq(mproc_pool_join(pool, MPROC_FOREVER), 0);
+    mproc_pool_counts counts;
+    EVENTUALLY(mproc_pool_stats(pool, &counts) == 0 && ends >= N);
+    ck_assert_int_eq(ends, N);
+    free_pool(pool);
+}
+END_TEST
+
+struct chain {
+    mproc_pool *pool;
+    int left;
+};
+static void chain_on(mproc_future *future, void *ctx) { /* a callback hands in the next task */
+    struct chain *chain = ctx;
+    if (mproc_future_free(future) != 0 || chain->left-- == 0) return;
+    mproc_future *next = mproc_pool_apply_async(chain->pool, nothing, NULL, 0, 0);
+    if (next == NULL || mproc_future_on_done(next, chain_on, chain) != 0) abort();
+}
+START_TEST(callbacks_that_submit) {
+    mproc_pool *pool = pool_of(1);
+    struct chain chain = {pool, 200};
+    mproc_future *first = begin(pool, nothing, 0, 0);
+    ck_assert_int_eq(mproc_future_on_done(first, chain_on, &chain), 0);
+    mproc_pool_counts counts;
+    EVENTUALLY(mproc_pool_stats(pool, &counts) == 0 && counts.done == 201 && chain.left < 0);
+    free_pool(pool);
+}
+END_TEST
+
+START_TEST(callbacks_are_of_the_process_that_asked) {
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    struct record record;
+    memset(&record, 0, sizeof record);
+    mproc_future *future = begin(pool, gate_square, 3, sizeof(int));
+    ck_assert_int_eq(mproc_future_on_done(future, record_end, &record), 0);
+    pid_t child = mproc_fork();
+    if (child == 0) {
+        SET(board->open, 1);
+        MUST(mproc_future_wait(future, MPROC_FOREVER) == 0);
+        int arg = 2, result = 0;
+        MUST(mproc_pool_apply(pool, square, &arg, sizeof arg, &result, sizeof result) == 0 && result == 4);
+        MUST(record.calls == 0);
+        _exit(0);
+    }
+    int code = -1;
+    ck_assert_int_eq(mproc_wait(child, &code, MPROC_FOREVER), 0);
+    ck_assert_int_eq(code, 0);
+    ck_assert_int_eq(mproc_future_wait(future, MPROC_FOREVER), 0);
+    ck_assert_int_eq(record.calls, 1);
+    ck_assert_int_eq(record.pid, getpid());
+    ck_assert_int_eq(mproc_future_free(future), 0);
+    free_pool(pool);
+}
+END_TEST
+
+START_TEST(callbacks_at_terminate) {
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    struct record running, queued;
+    memset(&running, 0, sizeof running);
+    memset(&queued, 0, sizeof queued);
+    mproc_future *one = begin(pool, gate, 0, 0), *two = begin(pool, nothing, 0, 0);
+    ck_assert_int_eq(mproc_future_on_done(one, record_end, &running), 0);
+    ck_assert_int_eq(mproc_future_on_done(two, record_end, &queued), 0);
+    EVENTUALLY(GET(board->started) == 1);
+    ck_assert_int_eq(mproc_pool_terminate(pool), 0);
+    ck_assert_int_eq(mproc_future_wait(one, 1), 0);
+    ck_assert_int_eq(mproc_future_wait(two, 1), 0);
+    ck_assert(running.calls == 1 && queued.calls == 1);
+    ck_assert(running.error == MPROC_ECANCELED && queued.error == MPROC_ECANCELED);
+    ck_assert_int_eq(mproc_future_free(one), 0);
+    ck_assert_int_eq(mproc_future_free(two), 0);
+    free_pool(pool);
+}
+END_TEST
+
+static bool is_readable(int fd, int milliseconds) {
+    struct pollfd p = {fd, POLLIN, 0};
+    return poll(&p, 1, milliseconds) == 1 && (p.revents & (POLLIN | POLLHUP)) != 0;
+}
+
+START_TEST(pool_fd_wakes_an_event_loop) {
+    new_board();
+    mproc_pool *pool = pool_of(2);
+    int fd = mproc_pool_fd(pool), ends = 0;
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(mproc_pool_fd(pool), fd);
+    ck_assert_int_ne(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+    ck_assert(!is_readable(fd, 0));
+    mproc_future *plain = begin(pool, gate_square, 4, sizeof(int));
+    EVENTUALLY(GET(board->started) == 1);
+    ck_assert(!is_readable(fd, 50));
+    SET(board->open, 1);
+    ck_assert(is_readable(fd, 5000)); /* a result waits */
+    int result = 0;
+    ck_assert_int_eq(finish(plain, &result), 0);
+    ck_assert_int_eq(result, 16);
+    EVENTUALLY(!is_readable(fd, 0));
+    mproc_pool_counts counts;
+    enum { N = 200 };
+    for (int i = 0; i < N; i++) {
+        mproc_future *future = begin(pool, nothing, i, 0);
+        ck_assert_int_eq(mproc_future_on_done(future, count_end, &ends), 0);
+    }
+    double give_up = now() + 10;
+    while (ends < N && now() < give_up) { /* the loop of a program: only poll, and a call when told */
+        ck_assert(is_readable(fd, 5000));
+        ck_assert_int_eq(mproc_pool_stats(pool, &counts), 0);
+    }
+    ck_assert_int_eq(ends, N);
+    EVENTUALLY(mproc_pool_stats(pool, &counts) == 0 && !is_readable(fd, 0));
+    ck_assert_int_eq(mproc_pool_fd(NULL), MPROC_EINVAL);
+    ck_assert_int_eq(mproc_pool_fd((mproc_pool *)(void *)&ends), MPROC_EINVAL);
+    free_pool(pool);
+}
+END_TEST
+
+START_TEST(pool_fd_tells_of_crashes_and_of_the_end) {
+    adopt_orphans();
+    mproc_pool *pool = pool_of(1);
+    int fd = mproc_pool_fd(pool);
+    ck_assert_int_ge(fd, 0);
+    mproc_future *dying = begin(pool, die, KILLED, 0);
+    ck_assert(is_readable(fd, 2000));
+    ck_assert_int_eq(finish(dying, NULL), MPROC_ECRASHED);
+    double hour = 3600;
+    mproc_future *slow = mproc_pool_apply_async(pool, sleep_for, &hour, sizeof hour, 0);
+    NEED(slow);
+    EVENTUALLY(counts_of(pool).running == 1 && !is_readable(fd, 0));
+    kill(supervisor(), SIGKILL);
+    ck_assert(is_readable(fd, 2000));
+    ck_assert_int_eq(finish(slow, NULL), MPROC_EBROKEN);
+    ck_assert_int_eq(mproc_pool_free(pool), 0);
+    expect_nothing_left(1);
+}
+END_TEST
+
+START_TEST(pool_fd_leaks_nothing) {
+    mproc_pool *pool = pool_of(1);
+    ck_assert_int_ge(mproc_pool_fd(pool), 0);
+    free_pool(pool);
+    int fds = open_fds();
+    for (int i = 0; i < 5; i++) {
+        pool = pool_of(1);
+        ck_assert_int_ge(mproc_pool_fd(pool), 0);
+        expect_works(pool);
+        free_pool(pool);
+    }
+    ck_assert_int_eq(open_fds(), fds);
+}
+END_TEST
+
+/* ---- Large results ------------------------------------------------------------------------------------ */
+
+static int fill_large(const void *arg, void *result) { /* touches a byte of each 64 KiB only */
+    size_t size = *(const size_t *)arg;
+    for (size_t i = 0; i < size; i += 65536) ((unsigned char *)result)[i] = (unsigned char)(i >> 16);
+    ((unsigned char *)result)[size - 1] = 0x77;
+    return 0;
+}
+START_TEST(a_result_of_more_than_a_gibibyte) {
+    if (SLOW > 1 || sizeof(size_t) < 8) return;
+    size_t size = ((size_t)1 << 30) + 4097;
+    mproc_pool *pool = pool_of(1);
+    mproc_future *future = mproc_pool_apply_async(pool, fill_large, &size, sizeof size, size);
+    NEED(future);
+    ck_assert_int_eq(mproc_future_wait(future, MPROC_FOREVER), 0);
+    unsigned char *out =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ck_assert(out != MAP_FAILED);
+    long free_kib = 0;
+    const char *line = strstr(slurp("/proc/meminfo"), "MemAvailable:");
+    if (line != NULL && sscanf(line, "MemAvailable: %ld", &free_kib) == 1 && free_kib > 3 << 20) {
+        ck_assert_int_eq(mproc_future_get(future, out, MPROC_FOREVER), 0);
+        for (size_t i = 0; i < size - 1; i += 65536) ck_assert_uint_eq(out[i], (unsigned char)(i >> 16));
+        ck_assert_uint_eq(out[size - 1], 0x77);
+    }
+    munmap(out, size);
+    ck_assert_int_eq(mproc_future_free(future), 0);
+    expect_works(pool);
+    free_pool(pool);
+}
+END_TEST
+
+/* ---- parallel_for ------------------------------------------------------------------------------------- */
+
+struct loop {
+    const int *mine; /* the caller's own memory, copied on write */
+    int *shared;
+    int private_sum;
+    pid_t caller;
+};
+static void loop_body(size_t i, void *ctx) {
+    struct loop *loop = ctx;
+    loop->private_sum += loop->mine[i]; /* seen by nobody else */
+    __atomic_add_fetch(&loop->shared[i], loop->mine[i] * 2, __ATOMIC_SEQ_CST);
+    if (getpid() == loop->caller) SET(board->code, 1);
+}
+
+START_TEST(parallel_for_runs_each_once) {
+    static int mine[5000];
+    static const size_t lengths[] = {0, 1, 2, 3, 100, 5000};
+    new_board();
+    int *shared = mproc_array_new(int, 5000);
+    NEED(shared);
+    for (int i = 0; i < 5000; i++) mine[i] = i;
+    for (int workers = 0; workers <= 4; workers++)
+        for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+            struct loop loop = {mine, shared, 0, getpid()};
+            memset(shared, 0, 5000 * sizeof *shared);
+            ck_assert_int_eq(mproc_parallel_for(lengths[k], workers, loop_body, &loop), 0);
+            for (size_t i = 0; i < 5000; i++) ck_assert_int_eq(shared[i], i < lengths[k] ? mine[i] * 2 : 0);
+            ck_assert(no_children());
+        }
+    ck_assert_int_eq(mproc_free(shared), 0);
+}
+END_TEST
+
+static void crash_body(size_t i, void *ctx) {
+    ADD(board->ran[i], 1);
+    if (i == 13 && *(int *)ctx != DEATHS) die(ctx, NULL);
+}
+START_TEST(parallel_for_tells_of_a_crash) {
+    adopt_orphans();
+    for (int how = 0; how < DEATHS; how++)
+        for (int workers = 1; workers <= 3; workers++) {
+            new_board();
+            TAKES(0, 2, ck_assert_int_eq(mproc_parallel_for(100, workers, crash_body, &how), MPROC_ECRASHED));
+            for (int i = 0; i < 100; i++)
+                ck_assert_msg(board->ran[i] == 1, "%d ran %d times", i, board->ran[i]);
+            munmap(board, sizeof *board);
+        }
+    expect_nothing_left(0.5);
+}
+END_TEST
+
+static void all_crash_body(size_t i, void *ctx) {
+    (void)ctx;
+    ADD(board->ran[i], 1);
+    raise(SIGKILL);
+}
+START_TEST(parallel_for_of_which_all_crash) {
+    new_board();
+    ck_assert_int_eq(mproc_parallel_for(50, 2, all_crash_body, NULL), MPROC_ECRASHED);
+    for (int i = 0; i < 50; i++) ck_assert_uint_eq(board->ran[i], 1);
+    ck_assert(no_children());
+}
+END_TEST
+
+static void slow_body(size_t i, void *ctx) { /* one long body, many short ones: dynamic, not halves */
+    (void)ctx;
+    nap(i == 0 ? 0.4 : 0.01);
+}
+START_TEST(parallel_for_schedules_dynamically) {
+    TAKES(0.4, 0.6, ck_assert_int_eq(mproc_parallel_for(40, 2, slow_body, NULL), 0));
+    double start = now();
+    ck_assert_int_eq(mproc_parallel_for(40, 2, slow_body, NULL), 0);
+    if (SLOW <= 1) ck_assert_msg(now() - start < 0.75, "%.2f s", now() - start);
+}
+END_TEST
+
+static void nested_body(size_t i, void *ctx) {
+    int *sums = ctx;
+    new_board();
+    struct loop loop = {(const int[4]){1, 2, 3, 4}, sums + 4 * i, 0, 0};
+    if (mproc_parallel_for(4, 2, loop_body, &loop) != 0) abort();
+}
+START_TEST(parallel_for_inside_another) {
+    int *sums = mproc_array_new(int, 32);
+    NEED(sums);
+    ck_assert_int_eq(mproc_parallel_for(8, 2, nested_body, sums), 0);
+    for (int i = 0; i < 32; i++) ck_assert_int_eq(sums[i], 2 * (i % 4 + 1));
+    ck_assert_int_eq(mproc_free(sums), 0);
+    ck_assert(no_children());
+}
+END_TEST
+
+START_TEST(parallel_for_misused) {
+    int fds = open_fds();
+    ck_assert_int_eq(mproc_parallel_for(10, 2, NULL, NULL), MPROC_EINVAL);
+    ck_assert_int_eq(mproc_parallel_for(10, -1, slow_body, NULL), MPROC_EINVAL);
+    ck_assert_int_eq(mproc_parallel_for(0, 1, slow_body, NULL), 0);
+    ck_assert(no_children());
+    ck_assert_int_eq(mproc_parallel_for(3, 2, slow_body, NULL), 0);
+    int after = open_fds();
+    ck_assert_int_eq(mproc_parallel_for(3, 2, slow_body, NULL), 0);
+    ck_assert_int_eq(open_fds(), after);
+    ck_assert_int_ge(after, fds);
+}
+END_TEST
+
+static void loops_for_ever(void) {
+    int how = DEATHS;
+    mproc_parallel_for(100, 3, crash_body, &how);
+    for (int i = 0;; i++) mproc_parallel_for(100, 3, slow_body, NULL);
+}
+START_TEST(parallel_for_killed_and_interrupted) {
+    adopt_orphans();
+    for (int i = 0; i < 2; i++) {
+        new_board();
+        program p;
+        launch(&p, loops_for_ever);
+        EVENTUALLY(GET(board->ran[99]) == 1);
+        nap(0.02);
+        if (i == 0) kill(p.pid, SIGKILL);
+        else kill(-p.pid, SIGINT);
+        ck_assert_int_eq(program_ends(&p, 3), i == 0 ? -SIGKILL : -SIGINT);
+        expect_nothing_left(1);
+    }
+}
+END_TEST
+
+/* ---- Progress ----------------------------------------------------------------------------------------- */
+
+static int lines_in(const char *text) {
+    int lines = 0;
+    for (; *text != 0; text++) lines += *text == '\n';
+    return lines;
+}
+
+START_TEST(progress_to_a_file_is_a_line_each_ten_percent) {
+    char folder[64], path[96];
+    make_folder(folder);
+    snprintf(path, sizeof path, "%s/out", folder);
+    static const size_t totals[] = {10, 100, 12345};
+    for (size_t k = 0; k < 3; k++) {
+        FILE *out = fopen(path, "w");
+        NEED(out);
+        for (size_t i = 0; i <= totals[k]; i++) mproc_progress(out, "copying", i, totals[k]);
+        fclose(out);
+        const char *text = slurp(path);
+        ck_assert_msg(lines_in(text) >= 10 && lines_in(text) <= 11, "%d lines: %s", lines_in(text), text);
+        ck_assert_ptr_nonnull(strstr(text, "copying"));
+        ck_assert_ptr_nonnull(strstr(text, "100"));
+        ck_assert_ptr_null(strchr(text, '\r'));
+    }
+    FILE *out = fopen(path, "w"); /* numbers that make no sense are shown somehow, no more */
+    NEED(out);
+    mproc_progress(out, "empty", 0, 0);
+    mproc_progress(out, "past", 20, 10);
+    mproc_progress(out, NULL, 1, 10);
+    mproc_progress(NULL, "nowhere", 1, 10);
+    mproc_progress(out, "huge", SIZE_MAX / 2, SIZE_MAX);
+    mproc_progress(out, "huge", SIZE_MAX, SIZE_MAX);
+    fclose(out);
+    remove_folder(folder);
+}
+END_TEST
+
+START_TEST(progress_on_a_terminal_is_one_line_redrawn) {
+    int master = posix_openpt(O_RDWR | O_NOCTTY);
+    ck_assert_int_ge(master, 0);
+    ck_assert(grantpt(master) == 0 && unlockpt(master) == 0);
+    int slave = open(ptsname(master), O_RDWR | O_NOCTTY);
+    ck_assert_int_ge(slave, 0);
+    fcntl(master, F_SETFL, O_NONBLOCK);
+    FILE *out = fdopen(slave, "w");
+    NEED(out);
+    static char text[1 << 16];
+    size_t n = 0, i = 0;
+    double start = now();
+    while (now() - start < 0.5) { /* thousands of calls: twenty times a second at most is drawn */
+        mproc_progress(out, "copying", i++ % 1000, 1000);
+        ssize_t got = read(master, text + n, sizeof text - 1 - n);
+        if (got > 0) n += (size_t)got;
+    }
+    mproc_progress(out, "copying", 1000, 1000);
+    fflush(out);
+    for (struct pollfd p = {master, POLLIN, 0}; poll(&p, 1, 100) == 1;) {
+        ssize_t got = read(master, text + n, sizeof text - 1 - n);
+        if (got <= 0) break;
+        n += (size_t)got;
+    }
+    text[n] = 0;
+    int drawn = 0;
+    for (const char *at = text; (at = strstr(at, "copying")) != NULL; at++) drawn++;
+    ck_assert_msg(drawn >= 2 && drawn <= 14, "drawn %d times", drawn);
+    ck_assert_ptr_nonnull(strchr(text, '\r'));
+    ck_assert_ptr_nonnull(strstr(text, "100"));
+    ck_assert_int_le(lines_in(text), 1);
+    fclose(out);
+    close(master);
+}
+END_TEST
+
+static void maps_with_progress(void) {
+    mproc_pool *pool = mproc_pool_new_with(&(mproc_pool_options){.workers = 2, .progress = "mapping"});
+    MUST(pool != NULL);
+    static int in[1000], out[1000];
+    for (int i = 0; i < 1000; i++) in[i] = i;
+    MUST(mproc_pool_map(pool, square, in, 1000, sizeof in[0], out, sizeof out[0]) == 0);
+    for (int i = 0; i < 1000; i++) MUST(out[i] == i * i);
+    MUST(mproc_pool_free(pool) == 0);
+}
+START_TEST(progress_of_a_map) {
+    adopt_orphans();
+    program p;
+    launch(&p, maps_with_progress);
+    ck_assert_int_eq(program_ends(&p, 5), 0);
+    ck_assert_ptr_nonnull(strstr(p.text, "mapping"));
+    ck_assert_ptr_nonnull(strstr(p.text, "100"));
+    ck_assert_int_le(lines_in(p.text), 11);
+    expect_nothing_left(0.5);
+}
+END_TEST
+
+/* ---- Everything at once ------------------------------------------------------------------------------- */
+
+/* A mixture of good, failing, crashing, slow, huge and cancelled tasks, from two processes, while workers
+   are killed at random. Every future ends exactly once, with the right answer or the right error.
+   MPROC_TEST_SECONDS says how long, MPROC_TEST_SEED repeats a run. */
+enum kind { GOOD, FAILING, CRASHING, SLOWLY, TOO_SLOW, HUGE_RESULT, CANCELLED, FREED, KINDS };
+struct job {
+    uint32_t kind, number;
+    uint64_t salt;
+};
+enum { HUGE_SIZE = 300000, STORM_WINDOW = 48 };
+struct answer {
+    uint64_t value;
+    uint32_t number, size;
+};
+static uint64_t answer_to(const struct job *job) { return job->salt * 6364136223846793005u + job->number; }
+
+static int storm_task(const void *arg, void *result) {
+    const struct job *job = arg;
+    struct answer *answer = result;
+    ADD(board->counter, 1);
+    switch ((enum kind)job->kind) {
+    case FAILING: return 1 + (int)(job->salt % 1000);
+    case CRASHING: {
+        int how = (int)(job->salt % DEATHS);
+        return die(&how, NULL);
+    }
+    case SLOWLY: nap(0.003); break;
+    case TOO_SLOW: nap(100); break;
+    case HUGE_RESULT:
+        for (size_t i = sizeof *answer; i < HUGE_SIZE; i++)
+            ((unsigned char *)result)[i] = (unsigned char)(job->salt + i);
+        break;
+    default: break;
+    }
+    answer->value = answer_to(job), answer->number = job->number;
+    return 0;
+}
+
+struct flight { /* a task under way */
+    mproc_future *future;
+    struct job job;
+    bool cancelled; /* cancel said that it did */
+    int callbacks;
+};
+static void storm_callback(mproc_future *future, void *ctx) {
+    (void)future;
+    ((struct flight *)ctx)->callbacks++;
+}
+
+/* 0, or the line that says what was wrong. */
+static int land(struct flight *flight, unsigned char *buffer, size_t *kinds) {
+    const struct job *job = &flight->job;
+    struct answer answer;
+    int error = mproc_future_get(flight->future, buffer, MPROC_FOREVER),
+        code = mproc_future_code(flight->future);
+    memcpy(&answer, buffer, sizeof answer);
+    bool good = error == 0 && answer.value == answer_to(job) && answer.number == job->number, right = false;
+    bool killed = error == MPROC_ECRASHED && code == -SIGKILL; /* by us, from outside: can happen to all */
+    switch ((enum kind)job->kind) {
+    case FAILING: right = error == MPROC_EFAILED && code == 1 + (int)(job->salt % 1000); break;
+    case CRASHING: right = error == MPROC_ECRASHED && code == death_codes[job->salt % DEATHS]; break;
+    case TOO_SLOW: right = error == MPROC_ETIMEDOUT; break;
+    case CANCELLED: right = flight->cancelled ? error == MPROC_ECANCELED : good; break;
+    case HUGE_RESULT:
+        right = good;
+        for (size_t i = sizeof answer; right && i < HUGE_SIZE; i++)
+            right = buffer[i] == (unsigned char)(job->salt + i);
+        break;
+    default: right = good; break;
+    }
+    if (!right && killed && !flight->cancelled) right = true;
+    if (!right) {
+        fprintf(stderr, "task %u of kind %u: %s, code %d\n", job->number, job->kind, mproc_strerror(error),
+                code);
+        return __LINE__;
+    }
+    if (!mproc_future_ready(flight->future) || mproc_future_successful(flight->future) != (error == 0))
+        return __LINE__;
+    if (mproc_future_get(flight->future, NULL, 0) != error) return __LINE__; /* and stays so */
+    if (flight->callbacks != 1) return __LINE__;
+    if (mproc_future_free(flight->future) != 0) return __LINE__;
+    if (flight->callbacks != 1) return __LINE__;
+    kinds[job->kind]++;
+    flight->future = NULL;
+    return 0;
+}
+
+static int take_off(struct flight *flight, mproc_pool *pool, uint64_t *seed, uint32_t number) {
+    struct job *job = &flight->job;
+    static const unsigned char weights[] = {GOOD,        GOOD,      GOOD,      GOOD,      GOOD,     GOOD,
+                                            GOOD,        FAILING,   FAILING,   SLOWLY,    CRASHING, FREED,
+                                            HUGE_RESULT, CANCELLED, CANCELLED, CANCELLED, FREED};
+    size_t pick = random_below(seed, 6000);
+    job->kind = pick == 5999 || number == 100 ? TOO_SLOW : weights[pick % sizeof weights];
+    job->number = number, job->salt = draw(seed);
+    flight->cancelled = false, flight->callbacks = 0;
+    size_t size = job->kind == HUGE_RESULT ? HUGE_SIZE : sizeof(struct answer);
+    flight->future = mproc_pool_apply_async(pool, storm_task, job, sizeof *job, size);
+    if (flight->future == NULL) return __LINE__;
+    if (job->kind == FREED) {
+        if (mproc_future_free(flight->future) != 0) return __LINE__;
+        flight->future = NULL;
+        return 0;
+    }
+    if (mproc_future_on_done(flight->future, storm_callback, flight) != 0) return __LINE__;
+    if (job->kind == CANCELLED) {
+        if (job->salt % 2 == 0) nap(1e-6 * (double)(job->salt % 500));
+        flight->cancelled = mproc_future_cancel(flight->future) == 0;
+    }
+    return 0;
+}
+
+/* Submits until the time is over, then waits for the rest; 0, or the line that found something wrong. */
+static int storm(mproc_pool *pool, uint64_t seed, double until, pid_t boss) {
+    static struct flight window[STORM_WINDOW];
+    static unsigned char buffer[HUGE_SIZE];
+    size_t kinds[KINDS] = {0}, kills = 0;
+    uint32_t number = 0;
+    for (bool over = false; !over; over = now() > until) {
+        struct flight *flight = &window[random_below(&seed, STORM_WINDOW)];
+        int wrong = flight->future != NULL ? land(flight, buffer, kinds) : 0;
+        if (wrong == 0) wrong = take_off(flight, pool, &seed, ++number);
+        if (wrong != 0) return wrong;
+        if (boss != 0 && random_below(&seed, 150) == 0) {
+            pid_t pids[16];
+            int n = children_of(boss, pids, 16);
+            if (n > 0 && kill(pids[random_below(&seed, (size_t)n)], SIGKILL) == 0) kills++;
+        }
+    }
+    for (int i = 0; i < STORM_WINDOW; i++) {
+        int wrong = window[i].future != NULL ? land(&window[i], buffer, kinds) : 0;
+        if (wrong != 0) return wrong;
+    }
+    if (boss != 0)
+        printf(
+            "%u tasks, %zu workers killed; %zu good, %zu failed, %zu crashed, %zu too slow, %zu cancelled\n",
+            number, kills, kinds[GOOD], kinds[FAILING], kinds[CRASHING], kinds[TOO_SLOW], kinds[CANCELLED]);
+    fflush(stdout);
+    return 0;
+}
+
+static double storm_seconds(void) {
+    const char *given = getenv("MPROC_TEST_SECONDS");
+    return given != NULL ? atof(given) : 5;
+}
+/* Before main: a long storm needs a longer time limit, which Check reads from its environment. */
+static void __attribute__((constructor)) allow_time(void) {
+    char factor[32];
+    snprintf(factor, sizeof factor, "%.0f", 1 + storm_seconds() / 10);
+    if (storm_seconds() > 10) setenv("CK_TIMEOUT_MULTIPLIER", factor, 0);
+}
+
+START_TEST(storm_of_every_kind_of_task) {
+    uint64_t seed = make_seed("storm_of_every_kind_of_task");
+    adopt_orphans();
+    new_board();
+    mproc_pool *pool =
+        pool_with((mproc_pool_options){.workers = 3, .task_timeout = 1.0 * SLOW, .backlog = 64});
+    pid_t boss = supervisor();
+    double until = now() + storm_seconds();
+    fflush(NULL);
+    pid_t child = mproc_fork();
+    if (child == 0) {
+        int wrong = storm(pool, seed ^ 0x5555, until, 0);
+        if (wrong != 0) fprintf(stderr, "the other process: line %d\n", wrong);
+        _exit(wrong != 0);
+    }
+    int wrong = storm(pool, seed, until, boss), code = -1;
+    ck_assert_msg(wrong == 0, "line %d; MPROC_TEST_SEED=%llu", wrong, (unsigned long long)seed);
+    ck_assert_int_eq(mproc_wait(child, &code, 20), 0);
+    ck_assert_int_eq(code, 0);
+    EVENTUALLY(is_idle(pool) && counts_of(pool).workers == 3);
+    expect_works(pool);
+    ck_assert_int_eq(mproc_pool_close(pool), 0);
+    ck_assert_int_eq(mproc_pool_join(pool, 10), 0);
+    ck_assert_int_eq(mproc_pool_free(pool), 0);
+    expect_nothing_left(1);
+}
+END_TEST
+
+SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
+           imap_unordered_does_not_wait_for_the_slow, imap_next_in_time_or_later, imap_of_nothing,
+           imap_tells_each_items_own_error, imap_of_a_million_items, imap_left_half_way,
+           imap_and_the_end_of_its_pool, imap_misused, close_with_an_imap_under_way,
+           a_queued_task_is_cancelled_and_never_runs, a_running_task_is_cancelled_with_its_children,
+           a_done_task_cannot_be_cancelled, cancelling_races_with_running, cancelled_right_before_the_end,
+           cancelled_from_another_process, callbacks_run_once, callbacks_of_many_run_in_any_call,
+           callbacks_that_submit, callbacks_are_of_the_process_that_asked, callbacks_at_terminate,
+           pool_fd_wakes_an_event_loop, pool_fd_tells_of_crashes_and_of_the_end, pool_fd_leaks_nothing,
+           a_result_of_more_than_a_gibibyte, parallel_for_runs_each_once, parallel_for_tells_of_a_crash,
+           parallel_for_of_which_all_crash, parallel_for_schedules_dynamically, parallel_for_inside_another,
+           parallel_for_misused, parallel_for_killed_and_interrupted,
+           progress_to_a_file_is_a_line_each_ten_percent, progress_on_a_terminal_is_one_line_redrawn,
+           progress_of_a_map, storm_of_every_kind_of_task)
