@@ -32,9 +32,11 @@
            return error ? 1 : 0;
        }
 
-   Contents: configuration, errors, processes, fork helpers, locks, values and arrays, queue, pool, files;
-   then, under MPROC_IMPLEMENTATION, the same again from the bottom up: platform, arena, this process, ports,
-   locks, values, processes, queue, pool, files.
+   Contents, each under a banner of its name: Configuration, Errors, Processes, Fork helpers, Locks, Recursive
+   lock, Semaphore, Event, Condition, Barrier, Shared values and arrays, Pipe, Queue, Ring, Pool, Files. Then,
+   under MPROC_IMPLEMENTATION, from the bottom up, each part using only those above it: Platform, Arena, This
+   process, Ports, Locks to Barrier, Values and arrays, Processes, Fork helpers, Queue, Pipe, Ring, Pool,
+   Files.
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (a file update's temporary file excepted); share memory with programs that were
@@ -973,8 +975,7 @@ struct mproc__block {
 
 /* A thread's seat: what it waits for, so that _free can say "busy" and not count the dead. */
 typedef struct mproc__seat {
-    uint32_t tid; /* 0: free */
-    uint32_t pid;
+    uint64_t who;      /* pid << 32 | tid; 0: free */
     uintptr_t waiting; /* address of the object it sleeps on, or 0 */
     uintptr_t getting; /* queue whose pipe it is reading a message from, or 0 */
 } mproc__seat;
@@ -990,6 +991,7 @@ typedef struct mproc__arena {
     uint32_t seats_used;              /* seats that were ever taken: the first so many */
     uint32_t pools;                   /* made so far, for their names */
     uint32_t port[MPROC__PORTS / 32]; /* which port numbers are taken */
+    uint32_t forks;                   /* of all processes of the family */
     uint32_t ports_used;              /* numbers that were ever taken: the first so many */
     uint32_t pairs_look;              /* where the search for forgotten pipes goes on */
     mproc__mutex pairs_lock;          /* guards that search */
@@ -1224,15 +1226,14 @@ static __thread mproc__seat *mproc__own_seat;
 static pthread_key_t mproc__seat_key; /* so that a thread leaves its seat when it ends */
 
 MPROC__FN bool mproc__seat_alive(mproc__seat *s) {
-    uint32_t tid = MPROC__LOAD(&s->tid);
-    return tid != 0 && mproc__alive((pid_t)MPROC__LOAD(&s->pid), (pid_t)tid);
+    uint64_t who = MPROC__LOAD(&s->who);
+    return who != 0 && mproc__alive((pid_t)(who >> 32), (pid_t)(who & UINT32_MAX));
 }
 
-MPROC__FN bool mproc__seat_claim(mproc__seat *s, uint32_t old, uint32_t tid) {
-    if (!mproc__cas32(&s->tid, old, tid)) return false;
+MPROC__FN bool mproc__seat_claim(mproc__seat *s, uint64_t old, uint64_t who) {
+    if (!mproc__cas64(&s->who, old, who)) return false;
     MPROC__STORE(&s->waiting, 0);
     MPROC__STORE(&s->getting, 0);
-    MPROC__STORE(&s->pid, (uint32_t)getpid());
     mproc__own_seat = s;
     pthread_setspecific(mproc__seat_key, s);
     return true;
@@ -1242,25 +1243,26 @@ MPROC__FN bool mproc__seat_claim(mproc__seat *s, uint32_t old, uint32_t tid) {
 MPROC__FN mproc__seat *mproc__seat_get(void) {
     if (mproc__own_seat != NULL) return mproc__own_seat;
     mproc__arena *a = mproc__shared;
-    uint32_t tid = (uint32_t)mproc__gettid(), used = MPROC__LOAD(&a->seats_used);
+    uint64_t who = (uint64_t)getpid() << 32 | (uint32_t)mproc__gettid();
+    uint32_t used = MPROC__LOAD(&a->seats_used);
     for (uint32_t i = 0; i < used; i++)
-        if (MPROC__LOAD(&a->seat[i].tid) == 0 && mproc__seat_claim(&a->seat[i], 0, tid))
+        if (MPROC__LOAD(&a->seat[i].who) == 0 && mproc__seat_claim(&a->seat[i], 0, who))
             return mproc__own_seat;
     for (uint32_t i = 0; i < used && used % 64 == 0; i++) { /* now and then: those of the dead */
-        uint32_t old = MPROC__LOAD(&a->seat[i].tid);
-        if (!mproc__seat_alive(&a->seat[i]) && mproc__seat_claim(&a->seat[i], old, tid))
+        uint64_t old = MPROC__LOAD(&a->seat[i].who);
+        if (!mproc__seat_alive(&a->seat[i]) && mproc__seat_claim(&a->seat[i], old, who))
             return mproc__own_seat;
     }
     while (used < MPROC__SEATS) {
         if (mproc__cas32(&a->seats_used, used, used + 1)) used++;
         else used = MPROC__LOAD(&a->seats_used);
-        if (mproc__seat_claim(&a->seat[used - 1], 0, tid)) return mproc__own_seat;
+        if (mproc__seat_claim(&a->seat[used - 1], 0, who)) return mproc__own_seat;
     }
     return NULL;
 }
 
 MPROC__FN void mproc__seat_leave(void *seat) { /* at the end of a thread, or of a process that ends well */
-    if (seat != NULL && mproc__own_seat == seat) MPROC__STORE(&mproc__own_seat->tid, 0);
+    if (seat != NULL && mproc__own_seat == seat) MPROC__STORE(&mproc__own_seat->who, 0);
     mproc__own_seat = NULL;
 }
 
@@ -1356,7 +1358,10 @@ MPROC__FN void mproc__child_fds_close(mproc__child *c) {
     mproc__close(&c->sentinel);
 }
 
-MPROC__FN void mproc__before_fork(void) { pthread_mutex_lock(&mproc__self.lock); }
+MPROC__FN void mproc__before_fork(void) {
+    pthread_mutex_lock(&mproc__self.lock);
+    MPROC__ADD(&mproc__shared->forks, 1);
+}
 MPROC__FN void mproc__after_fork_parent(void) { pthread_mutex_unlock(&mproc__self.lock); }
 
 MPROC__FN void mproc__conns_inherit(void);
@@ -3216,6 +3221,22 @@ MPROC__FN int mproc__queue_read_one(mproc_queue *q, int fd, mproc__frame *f, boo
     return n > 0 ? 0 : (int)n;
 }
 
+/* Puts a frame into the empty pipe that is no message, so that poll(2) tells of what stands elsewhere. The
+   receiver of a one-way pipe has no descriptor to write to it, and opens one for the moment. */
+MPROC__FN void mproc__queue_mark(mproc_queue *q, const int fd[2]) {
+    mproc__frame_buffer mark;
+    char path[32];
+    int to = fd[1];
+    bool pipe_end = q->port.serial == 0;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd[0]);
+    if (pipe_end) to = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    memset(&mark, 0, sizeof mark);
+    mark.head.where = MPROC__MARK;
+    MPROC__ADD(&q->marks, 1);
+    if (mproc__queue_write(q, to, &mark, 1) != 1) MPROC__SUB(&q->marks, 1);
+    if (pipe_end) mproc__close(&to);
+}
+
 /* With get_lock held: a message that could not be taken becomes the first of the queue again. */
 MPROC__FN int mproc__queue_put_back(mproc_queue *q, const int fd[2], const mproc__frame *f) {
     mproc__message *m =
@@ -3229,12 +3250,7 @@ MPROC__FN int mproc__queue_put_back(mproc_queue *q, const int fd[2], const mproc
     m->next = q->back;
     MPROC__STORE(&q->back, m);
     MPROC__SUB(&q->taken, 1);
-    if (pipe_end || mproc__queue_frames(q, fd[0]) > 0) return 0;
-    mproc__frame_buffer mark; /* so that poll(2) on the pipe tells of the message */
-    memset(&mark, 0, sizeof mark);
-    mark.head.where = MPROC__MARK;
-    MPROC__ADD(&q->marks, 1);
-    if (mproc__queue_write(q, fd[1], &mark, 1) != 1) MPROC__SUB(&q->marks, 1);
+    if (mproc__queue_frames(q, fd[0]) == 0) mproc__queue_mark(q, fd);
     return 0;
 }
 
@@ -3254,6 +3270,23 @@ MPROC__FN bool mproc__queue_take_back(mproc_queue *q, size_t capacity, mproc__fr
     return true;
 }
 
+/* With get_lock held: a mark has served when nothing stands elsewhere any more. It was put into an empty
+   pipe, so it is the first there, but for a message put at that very moment. */
+MPROC__FN void mproc__queue_drop_marks(mproc_queue *q, const int fd[2]) {
+    mproc__frame_buffer frame;
+    while (q->back == NULL && MPROC__LOAD(&q->marks) > 0) {
+        ssize_t n = mproc__queue_read(q, fd[0], &frame, 1);
+        if (n > 0 && mproc__queue_skips(q, &frame.head)) continue;
+        if (n > 0) {
+            MPROC__ADD(&q->taken, 1);
+            mproc__queue_put_back(q, fd, &frame.head);
+        } else if (n == -EAGAIN) {
+            MPROC__STORE(&q->marks, 0);
+        }
+        return;
+    }
+}
+
 /* One try for a getter whose buffer may be too small, or while something was put back. */
 MPROC__FN int mproc__queue_try_careful(mproc_queue *q, const int fd[2], size_t capacity, mproc__frame *f,
                                        int64_t deadline) {
@@ -3268,6 +3301,8 @@ MPROC__FN int mproc__queue_try_careful(mproc_queue *q, const int fd[2], size_t c
             error = mproc__queue_put_back(q, fd, f);
             if (error == 0) error = MPROC_EMSGSIZE;
         }
+    } else if (error == 0) {
+        mproc__queue_drop_marks(q, fd);
     }
     mproc__mutex_unlock(&q->get_lock);
     return error;
@@ -3534,11 +3569,12 @@ MPROC_DEF int mproc_queue_free(mproc_queue *queue) {
    The kernel says so once no process has the other end's descriptors. But a sibling that merely inherited
    them would delay that for its whole life. So each process that has an end stands in the end's list of
    holders, with a note once it uses it; being given the end itself as the argument of mproc_process_start is
-   a use. As soon as an end has been used by any process, only those who used it count: when they have all
-   closed it or died, it is gone, whoever else inherited it. Until then all who have it count. And a process
-   that uses one end gives up the other one if it had only inherited that, so that it does not wait for
-   itself. What a late user sends all the same still arrives: the end of a pipe is not remembered, but found
-   anew. */
+   a use. As soon as an end has been used by a process other than its maker, only those who used it count:
+   when they have all closed it or died, it is gone, whoever else inherited it. Until then all who have it
+   count, for one of them may be the process that the maker meant it for before it closed its own; unless the
+   maker used the end and died without closing it. And a process that uses one end gives up the other one if
+   it had only inherited that, so that it does not wait for itself. What a late user sends all the same still
+   arrives: the end of a pipe is not remembered, but found anew. */
 
 #define MPROC__HOLDS 32
 
@@ -3546,7 +3582,7 @@ typedef struct mproc__pair mproc__pair; /* both ends of a pipe: one block of the
 
 struct mproc_conn {
     mproc__tag tag;
-    uint32_t shown;        /* some process has used this end */
+    uint32_t shown;        /* a process other than the maker has used this end */
     mproc__port port;      /* fd[0] to receive and fd[1] to send; -1 what it does not do */
     mproc_queue *in, *out; /* the directions; NULL likewise */
     mproc_conn *peer;
@@ -3559,6 +3595,7 @@ struct mproc_conn {
 
 struct mproc__pair {
     int64_t touched;  /* when a holder came or went */
+    uint32_t forks;   /* of the family, when the pipe was made */
     uint32_t crowded; /* more holders than fit the list: the kernel alone decides */
     pid_t maker;
     mproc_conn end[2];
@@ -3570,19 +3607,20 @@ MPROC__FN bool mproc__is_conn(const mproc_conn *c) { return mproc__tag_is(c, MPR
 /* Enters a process among the holders of an end. */
 MPROC__FN void mproc__conn_hold(mproc_conn *c, pid_t who, bool used) {
     uint32_t pid = (uint32_t)who;
+    bool shown = used && who != c->pair->maker;
     c->pair->touched = mproc__now();
     for (int i = 0; i < MPROC__HOLDS; i++) {
         if (MPROC__LOAD(&c->hold[i].pid) != pid) continue;
         if (used) MPROC__STORE(&c->hold[i].used, 1);
-        if (used) MPROC__STORE(&c->shown, 1);
+        if (shown) MPROC__STORE(&c->shown, 1);
         return;
     }
     for (int i = 0; i < MPROC__HOLDS; i++) {
         uint32_t old = MPROC__LOAD(&c->hold[i].pid);
-        if (old != 0 && mproc__alive((pid_t)old, (pid_t)old)) continue;
+        if (old == (uint32_t)c->pair->maker || (old != 0 && mproc__alive((pid_t)old, (pid_t)old))) continue;
         if (!mproc__cas32(&c->hold[i].pid, old, pid)) continue;
         MPROC__STORE(&c->hold[i].used, used ? 1 : 0);
-        if (used) MPROC__STORE(&c->shown, 1);
+        if (shown) MPROC__STORE(&c->shown, 1);
         return;
     }
     MPROC__STORE(&c->pair->crowded, 1);
@@ -3601,7 +3639,10 @@ MPROC__FN bool mproc__conn_held(const mproc_conn *c, bool used, bool others) {
 
 /* The end is gone though siblings have inherited it: see above. */
 MPROC__FN bool mproc__conn_gone(const mproc_conn *c) {
-    return MPROC__LOAD(&c->shown) && !MPROC__LOAD(&c->pair->crowded) && !mproc__conn_held(c, true, false);
+    bool shown = MPROC__LOAD(&c->shown) != 0;
+    for (int i = 0; i < MPROC__HOLDS && !shown; i++)
+        shown = MPROC__LOAD(&c->hold[i].pid) == (uint32_t)c->pair->maker && MPROC__LOAD(&c->hold[i].used);
+    return shown && !MPROC__LOAD(&c->pair->crowded) && !mproc__conn_held(c, true, false);
 }
 
 MPROC__FN bool mproc__conn_forsaken(const mproc_conn *c) { return c != NULL && mproc__conn_gone(c->peer); }
@@ -3615,25 +3656,35 @@ MPROC__FN void mproc__conns_inherit(void) {
     }
 }
 
-/* Frees pipes that nobody holds any more, with what nobody received; a few are looked at for each new one. */
-MPROC__FN void mproc__pairs_tidy(uint32_t looks) {
-    mproc__arena *a = mproc__shared;
+/* With pairs_lock held: frees a pipe that nobody holds any more, with what nobody received. A process that
+   was forked just now may not stand in the list yet; so either nobody has forked, or a second has passed. */
+MPROC__FN void mproc__pair_tidy(mproc__arena *a, uint32_t number) {
+    mproc__pair *p = (mproc__pair *)MPROC__LOAD(&a->pair[number]);
+    if (p == NULL || p->crowded) return;
+    if (p->forks != MPROC__LOAD(&a->forks) && mproc__now() - p->touched < MPROC__SECOND) return;
+    if (mproc__conn_held(&p->end[0], false, false) || mproc__conn_held(&p->end[1], false, false)) return;
+    MPROC__STORE(&a->pair[number], (void *)NULL);
+    for (int k = 0; k < 2; k++) {
+        MPROC__STORE(&p->end[k].tag.magic, 0);
+        mproc__queue_sweep(&p->way[k]);
+        mproc__port_free(&p->end[k].port);
+    }
+    mproc__dealloc(p);
+}
+
+MPROC__FN bool mproc__pairs_lock(mproc__arena *a) {
     int error = mproc__mutex_lock(&a->pairs_lock, 0);
     if (error == -EOWNERDEAD) mproc__mutex_repaired(&a->pairs_lock); /* at worst a block is lost */
-    else if (error != 0) return;
+    return error == 0 || error == -EOWNERDEAD;
+}
+
+/* Looks at some pipes: those that were not closed by the last holder but left by its death. */
+MPROC__FN void mproc__pairs_tidy(uint32_t looks) {
+    mproc__arena *a = mproc__shared;
+    if (!mproc__pairs_lock(a)) return;
     for (uint32_t used = MPROC__LOAD(&a->ports_used); looks > 0 && used > 0; looks--) {
         a->pairs_look = (a->pairs_look + 1) % used;
-        mproc__pair *p = (mproc__pair *)MPROC__LOAD(&a->pair[a->pairs_look]);
-        if (p == NULL || p->crowded || mproc__now() - p->touched < MPROC__SECOND) continue;
-        if (mproc__conn_held(&p->end[0], false, false) || mproc__conn_held(&p->end[1], false, false))
-            continue;
-        MPROC__STORE(&a->pair[a->pairs_look], (void *)NULL);
-        for (int k = 0; k < 2; k++) {
-            MPROC__STORE(&p->end[k].tag.magic, 0);
-            mproc__queue_sweep(&p->way[k]);
-            mproc__port_free(&p->end[k].port);
-        }
-        mproc__dealloc(p);
+        mproc__pair_tidy(a, a->pairs_look);
     }
     mproc__mutex_unlock(&a->pairs_lock);
 }
@@ -3682,7 +3733,8 @@ MPROC_DEF int mproc_pipe_new(mproc_conn *ends[2], bool duplex) {
     if (ends == NULL) return MPROC_EINVAL;
     mproc__pair *p = (mproc__pair *)mproc__object_new(sizeof *p);
     if (p == NULL) return -errno;
-    mproc__pairs_tidy(4);
+    mproc__pairs_tidy(8);
+    p->forks = MPROC__LOAD(&mproc__shared->forks);
     int error = mproc__pair_set_up(p, duplex);
     if (error != 0) {
         mproc__dealloc(p);
@@ -3757,6 +3809,7 @@ MPROC_DEF ssize_t mproc_conn_recv(mproc_conn *conn, void *buffer, size_t capacit
     if ((error = mproc__conn_enter(conn, fd)) != 0) return error;
     if (conn->in == NULL) return MPROC_EPERM;
     error = mproc__queue_get_frame(conn->in, conn, fd, capacity, &frame.head, deadline);
+    if (error == MPROC_ECLOSED && mproc__queue_frames(conn->in, fd[0]) == 0) mproc__queue_mark(conn->in, fd);
     if (error != 0) return error;
     ssize_t size = (ssize_t)frame.head.size;
     mproc__frame_unpack(&frame.head, buffer);
@@ -3769,18 +3822,20 @@ MPROC_DEF int mproc_conn_poll(mproc_conn *conn, double timeout) {
     if (!mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     if ((error = mproc__conn_enter(conn, fd)) != 0) return error;
     if (conn->in == NULL) return MPROC_EPERM;
-    for (;;) {
-        int64_t left = mproc__left(deadline);
+    for (bool waited = deadline == 0;; waited = true) {
+        bool gone =
+            waited && mproc__conn_gone(conn->peer); /* before the look: what was sent by then counts */
+        struct pollfd p = {fd[0], POLLIN, 0};
+        poll(&p, 1, 0);
         if (mproc__queue_length(conn->in, fd[0]) > 0) return 1;
-        if (mproc__poll(fd[0], POLLIN, mproc__least(left, MPROC__SLICE / 2))) {
-            struct pollfd p = {fd[0], POLLIN, 0};
-            poll(&p, 1, 0);
-            if (mproc__queue_length(conn->in, fd[0]) > 0) return 1;
-            if (p.revents & POLLHUP) return MPROC_ECLOSED;
-        } else if (mproc__conn_gone(conn->peer)) {
-            return mproc__queue_length(conn->in, fd[0]) > 0 ? 1 : MPROC_ECLOSED;
-        }
+        if (gone || (p.revents & POLLHUP)) return MPROC_ECLOSED;
+        int64_t left = mproc__left(deadline);
         if (left == 0) return 0;
+        mproc__queue_get_lock(conn->in, mproc__grace(deadline), &error);
+        if (error != 0) return error;
+        mproc__queue_drop_marks(conn->in, fd);
+        mproc__mutex_unlock(&conn->in->get_lock);
+        mproc__poll(fd[0], POLLIN, mproc__least(left, MPROC__SLICE / 2));
     }
 }
 
@@ -3791,8 +3846,14 @@ MPROC_DEF int mproc_conn_fd(mproc_conn *conn) {
 
 MPROC_DEF int mproc_conn_close(mproc_conn *conn) {
     if (!mproc__is_conn(conn)) return MPROC_EINVAL;
+    mproc__arena *a = mproc__shared;
+    uint32_t number = conn->pair->end[0].port.number;
     mproc__port_close(&conn->port);
     mproc__conn_let_go(conn);
+    if (mproc__pairs_lock(a)) {
+        mproc__pair_tidy(a, number);
+        mproc__mutex_unlock(&a->pairs_lock);
+    }
     return 0;
 }
 
@@ -5057,8 +5118,8 @@ MPROC__FN void mproc__pool_turn(mproc_pool *pool) {
     char bytes[16];
     if (MPROC__LOAD(&pool->fd_rung) && pool->creator == mproc__self.pid &&
         mproc__port_fds(&pool->bell, fd) == 0) {
+        MPROC__STORE(&pool->fd_rung, 0); /* first: what is done from now on rings again */
         while (read(fd[0], bytes, sizeof bytes) > 0) continue;
-        MPROC__STORE(&pool->fd_rung, 0);
     }
     if (mproc__callbacks.first == NULL) return;
     for (mproc__callback *c; (c = mproc__callback_take(pool, NULL)) != NULL; free(c))
@@ -5547,6 +5608,14 @@ MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
     return 0;
 }
 
+/* What a worker has finished, the task included that it is just putting into its sum. */
+MPROC__FN mproc__tally mproc__worker_tally(const mproc_pool *pool, const mproc__worker *w) {
+    uint32_t current = MPROC__LOAD(&w->current[0]);
+    uint64_t word = current != 0 ? MPROC__LOAD(&mproc__slot(pool, current - 1)->word) : 0;
+    bool running = mproc__state(word) == MPROC__RUNNING && mproc__holder_of(word) == w->number;
+    return current != 0 && !running ? w->next_tally : w->tally;
+}
+
 MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
     if (!mproc__is_pool(pool) || out == NULL) return MPROC_EINVAL;
     mproc__pool_turn(pool);
@@ -5560,8 +5629,9 @@ MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
     out->pending = tail > head ? (size_t)(tail - head) : 0;
     for (int i = 0; i < pool->workers; i++) {
         const mproc__worker *w = &pool->worker[i];
-        out->done += w->tally.done;
-        out->failed += w->tally.failed;
+        mproc__tally tally = mproc__worker_tally(pool, w);
+        out->done += tally.done;
+        out->failed += tally.failed;
         out->workers += w->pid != 0;
         out->running += w->pid != 0 && w->current[0] != 0;
     }

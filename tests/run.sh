@@ -5,8 +5,8 @@
 # BUILD is the folder of the built programs; scripts find it in $BUILD.
 export BUILD=$1
 shift
-log=$(mktemp) || exit 1
-trap 'rm -f "$log"' EXIT
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
 passed=0 failed=0
 
 # What the output in $log says: sets p and f, to nothing if it says nothing.
@@ -19,21 +19,37 @@ count() {
               if (any) print good + 0, bad + 0 }' "$log")
 }
 
-# timeout kills the whole process group; output goes to a file, so a process left behind cannot hold us up.
-for program; do
-    echo "== $program"
-    case $program in
-    *.sh) timeout -k 5 "${LIMIT:-170}" bash "$program" ;;
-    *) timeout -k 5 "${LIMIT:-170}" "$program" ;;
-    esac >"$log" 2>&1 </dev/null
-    code=$?
+# Runs one program; its output and exit code go to files of that number. timeout kills the whole process group;
+# output goes to a file, so a process left behind cannot hold us up.
+run() {
+    case $2 in
+    *.sh) timeout -k 5 "${LIMIT:-170}" bash "$2" ;;
+    *) timeout -k 5 "${LIMIT:-170}" "$2" ;;
+    esac >"$tmp/$1.log" 2>&1 </dev/null
+    echo $? >"$tmp/$1.code"
+}
+
+report() {
+    log=$tmp/$1.log
+    read -r code <"$tmp/$1.code"
+    echo "== $2"
     cat "$log"
     p='' f=''
     count
     if [ -z "$p" ]; then p=$((code == 0)) f=$((code != 0)); fi
-    if [ $code -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi # all counted passed, then it failed: at its exit, say
-    [ $code -eq 0 ] || echo "-- $program: exit code $code"
+    if [ "$code" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi # all counted passed, then it failed: at its exit, say
+    [ "$code" -eq 0 ] || echo "-- $2: exit code $code"
     passed=$((passed + p)) failed=$((failed + f))
+}
+
+# As many at a time as there are processors: most of them wait most of the time.
+number=0
+for program; do
+    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+    run $((number += 1)) "$program" &
 done
+wait
+number=0
+for program; do report $((number += 1)) "$program"; done
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ] && [ $passed -gt 0 ]
