@@ -28,7 +28,7 @@ SCRIPTS  := $(filter-out tests/run.sh,$(sort $(wildcard tests/*.sh tests/compile
 SOURCES  := $(wildcard *.h examples/*.c tests/*.h tests/*.c tests/*/*.h tests/*/*.c)
 COMPILE   = $(CC) $(STD) $(CFLAGS) $(WARN) $(SANFLAGS)
 
-.PHONY: examples run test deps format check-format lint install clean help FORCE
+.PHONY: examples run test stress bench deps format check-format lint install clean help FORCE
 .DELETE_ON_ERROR:
 
 examples: $(EXAMPLES)
@@ -37,6 +37,8 @@ help:
 	@echo 'make examples              builds the examples into build/examples'
 	@echo 'make run [DIR=] [WORKERS=] copies DIR (default /usr/include) with WORKERS processes, checks the copy'
 	@echo 'make test [SANITIZE=]      builds and runs all tests and examples; installs what they need (deps)'
+	@echo 'make stress                the kill storm, 20 seconds for each object'
+	@echo 'make bench                 measures beside peers; what is not installed (python3, OpenMP) is left out'
 	@echo 'make deps                  installs the Debian packages the tests need, if they are missing'
 	@echo 'make format, check-format  applies, checks .clang-format'
 	@echo 'make lint                  static analysis with cppcheck, clang-tidy and gcc -fanalyzer'
@@ -66,8 +68,24 @@ run: $(B)/examples/copy_tree
 
 # A test that does not compile counts as failed and keeps none of the others from running.
 test: deps
-	-@$(MAKE) --no-print-directory -k $(TESTS) $(EXAMPLES)
+	-@$(MAKE) --no-print-directory -k $(TESTS) $(B)/tests/storm $(EXAMPLES)
 	@bash tests/run.sh $(B) $(TESTS) $(filter-out %/copy_tree,$(EXAMPLES)) $(SCRIPTS)
+
+# The kill storm in full: 20 seconds for each object.
+stress: deps $(B)/tests/storm
+	$(B)/tests/storm 20
+
+# Peers that cannot be built or started show as "not installed" in the table.
+bench: $(B)/bench/pool $(B)/bench/pool_openmp
+	$(B)/bench/pool tests/bench/pool.py $(B)/bench/pool_openmp
+
+$(B)/bench/%: tests/bench/%.c tests/bench/work.h mproc.h $(B)/flags
+	@mkdir -p $(@D)
+	$(COMPILE) -o $@ $< -pthread
+
+$(B)/bench/pool_openmp: tests/bench/pool_openmp.c tests/bench/work.h $(B)/flags
+	@mkdir -p $(@D)
+	$(COMPILE) -fopenmp -o $@ $< || { echo '#!/bin/false' > $@ && chmod +x $@; }
 
 # The tests use Check (libcheck.github.io); the header and the examples need nothing.
 deps:

@@ -39,8 +39,9 @@
    Files.
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
-   names in the file system (a file update's temporary file excepted); share memory with programs that were
-   not forked from yours; send objects by value deeper than the bytes you give; print, unless asked.
+   names in the file system (but for a moment beside a file that is updated or appended to); share memory with
+   programs that were not forked from yours; send objects by value deeper than the bytes you give; print,
+   unless asked.
 
    Reading guide: errors are negative errno values; timeouts are seconds as a double on the monotonic clock,
    negative for ever, 0 for one try. Unless a comment says otherwise a function may be called from any thread
@@ -115,7 +116,8 @@
 #define MPROC_FOREVER     (-1.0)            /* a timeout that never ends */
 #define MPROC_NO_EXITCODE (-2147483647 - 1) /* INT_MIN: not ended yet, or nobody can know */
 
-/* A text for an error of this library or of the system. Any thread, any process, signal handlers too. */
+/* A text for an error of this library or of the system, negative as functions return it or positive as errno.
+   Any thread, any process. */
 MPROC_DEF const char *mproc_strerror(int error);
 
 /* ---- Processes ----------------------------------------------------------------------------------------- */
@@ -173,7 +175,8 @@ MPROC_DEF int mproc_process_close(mproc_process *p);
 /* A descriptor for poll(2): readable once p has ended, valid until close. The library's: do not close it. */
 MPROC_DEF int mproc_process_fd(mproc_process *p);
 
-/* Waits until one of the n has ended; its index, lowest first. It is not joined by that. Errors as join. */
+/* Waits until one of the n has ended; its index, lowest first, also of one joined before: take it out of the
+   array. It is not joined by that. Errors as join; -EINVAL for n == 0. */
 MPROC_DEF int mproc_process_wait_any(mproc_process *const *ps, size_t n, double timeout);
 
 /* The process that calls: the main program ("MainProcess"), a started one, a pool's worker. Never NULL. */
@@ -193,7 +196,8 @@ MPROC_DEF int mproc_cpu_count(void);
 /* ---- Fork helpers -------------------------------------------------------------------------------------- */
 
 /* fork(2) with stdio flushed first; returns twice, -errno on failure. The child is the caller's own
-   business: not joined or ended at exit, not among the active children. Leave it with mproc_exit. */
+   business: not joined or ended at exit, not among the active children, not ended by its parent's death.
+   Leave it with mproc_exit. For an event loop: block SIGCHLD, sigwait, then mproc_wait with timeout 0. */
 MPROC_DEF pid_t mproc_fork(void);
 
 /* A child that never becomes a zombie and is nobody's to wait for (double fork). Returns 0 in it, its pid
@@ -232,7 +236,8 @@ MPROC_DEF bool mproc_lock_owner_died(mproc_lock *lock);
 MPROC_DEF int mproc_lock_free(mproc_lock *lock);
 
 /* MPROC_WITH(lock) { ... } holds the lock for the block and releases it however the block is left: the end,
-   break, return or goto. What is not a lock skips the block and sets errno. */
+   break, return or goto. After MPROC_EOWNERDEAD the block runs as well; mproc_lock_owner_died tells inside.
+   What is not a lock skips the block and sets errno. */
 typedef struct mproc__guard {
     mproc_lock *lock; /* NULL: not acquired */
     int rounds;       /* of the loop that MPROC_WITH is: 1, then 0 */
@@ -291,7 +296,8 @@ MPROC_DEF int mproc_condition_release(mproc_condition *condition);
 
 /* Releases the lock, waits, acquires it again whatever happens. 0 notified; MPROC_ETIMEDOUT;
    MPROC_EOWNERDEAD the lock came from a dead holder; -EPERM the caller does not hold it. A waiter that is
-   killed does not keep a notification to itself. */
+   killed does not keep a notification to itself. wait_for waits until predicate(ctx), called with the lock
+   held, is true: 0. Several conditions may share a lock, which must outlive them. */
 MPROC_DEF int mproc_condition_wait(mproc_condition *condition, double timeout);
 MPROC_DEF int mproc_condition_wait_for(mproc_condition *condition, bool (*predicate)(void *ctx), void *ctx,
                                        double timeout);
@@ -375,7 +381,9 @@ MPROC_DEF ssize_t mproc_conn_recv(mproc_conn *conn, void *buffer, size_t capacit
 
 MPROC_DEF int mproc_conn_poll(mproc_conn *conn,
                               double timeout); /* 1 a message waits; 0 none; MPROC_ECLOSED */
-MPROC_DEF int mproc_conn_fd(mproc_conn *conn); /* for poll(2): readable when recv would not wait */
+/* For poll(2): readable when recv would not wait, or the end is reached. While siblings that only inherited
+   the other end live, poll does not see that end by itself: use mproc_conn_poll, or a timeout. */
+MPROC_DEF int mproc_conn_fd(mproc_conn *conn);
 MPROC_DEF int
 mproc_conn_close(mproc_conn *conn); /* in this process and those it forks later. 0, also twice */
 
@@ -426,7 +434,8 @@ MPROC_DEF int mproc_queue_close(mproc_queue *queue);
 MPROC_DEF int mproc_queue_task_done(mproc_queue *queue);
 MPROC_DEF int mproc_queue_join(mproc_queue *queue, double timeout);
 
-/* For poll(2) in this process: readable while a message waits. Do not read or close it. */
+/* For poll(2) in this process: readable while a message waits, and perhaps once when it was closed. Another
+   getter may be faster: get with timeout 0. Do not read or close it. */
 MPROC_DEF int mproc_queue_fd(mproc_queue *queue);
 
 /* Frees it with the messages in it. 0 (NULL too); -EBUSY while a living process waits in it; -EINVAL. */
@@ -675,6 +684,9 @@ MPROC_DEF int mproc_file_close(mproc_file *file); /* 0 (NULL too); frees the han
 #define MPROC__CAS(p, old, v) \
     __atomic_compare_exchange_n((p), (old), (v), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
 
+/* For words that are changed atomically: some 32-bit processors' ABIs align 64 bits to 4 bytes only. */
+typedef uint64_t mproc__u64 __attribute__((aligned(8)));
+
 MPROC__FN bool mproc__cas32(uint32_t *word, uint32_t old, uint32_t desired) {
     return MPROC__CAS(word, &old, desired);
 }
@@ -834,6 +846,7 @@ MPROC__FN bool mproc__alive(pid_t pid, pid_t tid) {
 }
 
 MPROC_DEF const char *mproc_strerror(int error) {
+    if (error > 0) error = -error;
     switch (error) {
     case 0: return "success";
     case MPROC_ETIMEDOUT: return "not in time";
@@ -969,13 +982,12 @@ struct mproc__block {
     mproc__block *next; /* in its bin while free; user data while used */
     mproc__block *prev; /* likewise */
 };
-#define MPROC__HEAD     (2 * sizeof(size_t)) /* bytes of a used block's header: size and before */
-#define MPROC__UNIT     (2 * sizeof(void *) < 16 ? (size_t)16 : 2 * sizeof(void *))
-#define MPROC__SMALLEST ((sizeof(mproc__block) + 15) & ~(size_t)15)
+#define MPROC__HEAD     ((size_t)16) /* bytes of a used block's header: size and before */
+#define MPROC__SMALLEST ((size_t)32)
 
 /* A thread's seat: what it waits for, so that _free can say "busy" and not count the dead. */
 typedef struct mproc__seat {
-    uint64_t who;      /* pid << 32 | tid; 0: free */
+    mproc__u64 who;    /* pid << 32 | tid; 0: free */
     uintptr_t waiting; /* address of the object it sleeps on, or 0 */
     uintptr_t getting; /* queue whose pipe it is reading a message from, or 0 */
 } mproc__seat;
@@ -987,7 +999,7 @@ typedef struct mproc__arena {
     mproc__mutex lock;              /* guards the blocks */
     uint32_t map[MPROC__BINS / 32]; /* which bins hold something */
     mproc__block *bin[MPROC__BINS];
-    uint64_t serial;                  /* of the last port */
+    mproc__u64 serial;                /* of the last port */
     uint32_t seats_used;              /* seats that were ever taken: the first so many */
     uint32_t pools;                   /* made so far, for their names */
     uint32_t port[MPROC__PORTS / 32]; /* which port numbers are taken */
@@ -1111,9 +1123,9 @@ MPROC__FN mproc__block *mproc__block_grow(mproc__arena *a, size_t size) {
     size_t left = a->size - (size_t)(a->top - (char *)a);
     if (size > left || left - size < MPROC__HEAD) return NULL;
     mproc__block *b = mproc__block_at(a->top);
+    if (a->touched < a->top + size + MPROC__HEAD) MPROC__STORE(&a->touched, a->top + size + MPROC__HEAD);
     b->size = size | 1;
     mproc__tell_next(b);
-    if (a->touched < a->top + size + MPROC__HEAD) a->touched = a->top + size + MPROC__HEAD;
     MPROC__STORE(&a->top, a->top + size);
     return b;
 }
@@ -1309,7 +1321,7 @@ struct mproc__child {
 };
 
 typedef struct mproc__local_port { /* this process's descriptors for an object of the family */
-    uint64_t serial;               /* of the object; 0: none; its complement: closed by this process */
+    mproc__u64 serial;             /* of the object; 0: none; its complement: closed by this process */
     int fd[2];
     mproc_conn *conn; /* if it is an end of a pipe that is open here */
     pid_t user;       /* the process that has told it uses that */
@@ -1366,6 +1378,7 @@ MPROC__FN void mproc__after_fork_parent(void) { pthread_mutex_unlock(&mproc__sel
 
 MPROC__FN void mproc__conns_inherit(void);
 MPROC__FN void mproc__files_inherit(void);
+MPROC__FN void mproc__pools_inherit(void);
 
 /* In the child: the parent's children are not ours, nor is what tells them of their parent's end. Only the
    pipe ends meant for this child itself stay open. */
@@ -1393,6 +1406,7 @@ MPROC__FN void mproc__after_fork_child(void) {
     mproc__self.many = 64;
     mproc__conns_inherit();
     mproc__files_inherit();
+    mproc__pools_inherit();
 }
 
 MPROC__FN void mproc__at_exit(void);
@@ -1440,7 +1454,7 @@ typedef struct mproc__holder {
 
 typedef struct mproc__port {
     uint32_t number;   /* its place in every process's table */
-    uint64_t serial;   /* never used twice, so a stale table entry shows */
+    mproc__u64 serial; /* never used twice, so a stale table entry shows */
     uint64_t inode[2]; /* of the descriptors: what was opened is checked against it */
     mproc__holder maker;
     mproc__holder holder[8]; /* processes that opened it later */
@@ -1834,17 +1848,21 @@ MPROC_DEF int mproc_free(void *shared) {
     if (error != 0) return error;
     uint32_t magic = mproc__magic(mproc__tag_before(shared)); /* of two threads that free it, one */
     if (!mproc__cas32(&mproc__tag_before(shared)->magic, magic, 0)) return MPROC_EINVAL;
+    if (a != NULL) MPROC__STORE(&a->lock.tag.magic, 0);
     mproc__dealloc(m != NULL ? (void *)m : (void *)a);
     return 0;
 }
 
 /* ---- Recursive lock ------------------------------------------------------------------------------------ */
 
-/* The same robust mutex, of the recursive kind: libc keeps the depth, which is 1 again after a death. */
+/* The same robust mutex, of the recursive kind. Holder and depth are written by the holder alone; after a
+   death they are what they were, until the next holder, told of it by libc, writes them anew. */
 
 struct mproc_rlock {
     mproc__tag tag;
     mproc__mutex mutex;
+    uint32_t holder; /* tid */
+    uint32_t depth;
 };
 
 MPROC__FN bool mproc__is_rlock(const mproc_rlock *lock) { return mproc__tag_is(lock, MPROC__RLOCK); }
@@ -1865,36 +1883,41 @@ MPROC_DEF int mproc_rlock_acquire(mproc_rlock *lock, double timeout) {
         error = mproc__mutex_lock(&lock->mutex, deadline);
         mproc__waits_on(NULL);
     }
-    if (error == -EOWNERDEAD) mproc__mutex_repaired(&lock->mutex);
+    if (error == -EOWNERDEAD) {
+        lock->depth = 0;
+        mproc__mutex_repaired(&lock->mutex);
+    }
+    if (error != 0 && error != -EOWNERDEAD) return error;
+    if (lock->depth++ == 0) MPROC__STORE(&lock->holder, (uint32_t)mproc__gettid());
     return error;
 }
 
 MPROC_DEF int mproc_rlock_release(mproc_rlock *lock) {
-    return mproc__is_rlock(lock) ? mproc__mutex_unlock(&lock->mutex) : MPROC_EINVAL;
+    if (!mproc__is_rlock(lock)) return MPROC_EINVAL;
+    if (MPROC__LOAD(&lock->holder) != (uint32_t)mproc__gettid()) return MPROC_EPERM;
+    if (--lock->depth == 0) MPROC__STORE(&lock->holder, 0);
+    return mproc__mutex_unlock(&lock->mutex);
 }
 
 MPROC_DEF int mproc_rlock_free(mproc_rlock *lock) {
     if (lock == NULL) return 0;
     if (!mproc__is_rlock(lock)) return MPROC_EINVAL;
+    if (MPROC__LOAD(&lock->holder) == (uint32_t)mproc__gettid())
+        return MPROC_EBUSY; /* libc would let it in */
     int error = mproc__mutex_retire(&lock->mutex, lock);
-    if (error != 0) return error;
-    if (mproc__mutex_unlock(&lock->mutex) ==
-        0) { /* taken and released above, and still held: by the caller */
-        mproc__mutex_lock(&lock->mutex, 0);
-        return MPROC_EBUSY;
-    }
-    return mproc__object_free(lock);
+    return error != 0 ? error : mproc__object_free(lock);
 }
 
 /* ---- Semaphore ----------------------------------------------------------------------------------------- */
 
-/* A count and a flag. A permit taken by a process that was killed is gone: nobody else may give it back. */
+/* One word: lowest bit "somebody sleeps", above it the count. So release is one compare-and-swap, and touches
+   nothing afterwards: whoever got the permit may free the semaphore. A permit taken by a process that was
+   killed is gone: nobody else may give it back. */
 
 struct mproc_semaphore {
     mproc__tag tag;
-    uint32_t value;
-    uint32_t most;  /* bounded: release goes no further */
-    uint32_t sleep; /* flag */
+    uint32_t word;
+    uint32_t most; /* bounded: release goes no further */
 };
 
 MPROC__FN bool mproc__is_semaphore(const mproc_semaphore *s) { return mproc__tag_is(s, MPROC__SEMAPHORE); }
@@ -1903,7 +1926,7 @@ MPROC__FN mproc_semaphore *mproc__semaphore_make(unsigned value, uint32_t most) 
     if (value > INT32_MAX) return (mproc_semaphore *)mproc__fail(MPROC_EINVAL);
     mproc_semaphore *s = (mproc_semaphore *)mproc__object_new(sizeof *s);
     if (s == NULL) return NULL;
-    s->value = value;
+    s->word = value << 1;
     s->most = most;
     return (mproc_semaphore *)mproc__object_ready(s, MPROC__SEMAPHORE, 0);
 }
@@ -1916,9 +1939,9 @@ MPROC_DEF mproc_semaphore *mproc_semaphore_new_bounded(unsigned value) {
 }
 
 MPROC__FN bool mproc__semaphore_try(mproc_semaphore *s) {
-    uint32_t value = MPROC__LOAD(&s->value);
-    while (value > 0 && !MPROC__CAS(&s->value, &value, value - 1)) continue;
-    return value > 0;
+    uint32_t word = MPROC__LOAD(&s->word);
+    while (word > 1 && !MPROC__CAS(&s->word, &word, word - 2)) continue;
+    return word > 1;
 }
 
 MPROC_DEF int mproc_semaphore_acquire(mproc_semaphore *semaphore, double timeout) {
@@ -1929,31 +1952,32 @@ MPROC_DEF int mproc_semaphore_acquire(mproc_semaphore *semaphore, double timeout
     int error = 0;
     mproc__waits_on(semaphore);
     for (;;) {
-        MPROC__STORE(&semaphore->sleep, 1);
+        uint32_t sleeping = __atomic_fetch_or(&semaphore->word, 1, __ATOMIC_SEQ_CST) | 1;
         if (mproc__semaphore_try(semaphore)) break;
-        if (mproc__left(deadline) == 0) {
+        int64_t left = mproc__left(deadline);
+        if (left == 0) {
             error = MPROC_ETIMEDOUT;
             break;
         }
-        mproc__flag_sleep(&semaphore->sleep, deadline);
+        if (sleeping == 1) mproc__futex_wait(&semaphore->word, 1, mproc__least(left, MPROC__SLICE));
     }
+    if (MPROC__LOAD(&semaphore->word) > 1) mproc__futex_wake(&semaphore->word, 1); /* one more may go on */
     mproc__waits_on(NULL);
-    if (MPROC__LOAD(&semaphore->value) > 0) mproc__flag_wake(&semaphore->sleep, 1); /* one more may go on */
     return error;
 }
 
 MPROC_DEF int mproc_semaphore_release(mproc_semaphore *semaphore) {
     if (!mproc__is_semaphore(semaphore)) return MPROC_EINVAL;
-    uint32_t value = MPROC__LOAD(&semaphore->value);
+    uint32_t word = MPROC__LOAD(&semaphore->word);
     do {
-        if (value >= semaphore->most) return -ERANGE;
-    } while (!MPROC__CAS(&semaphore->value, &value, value + 1));
-    mproc__flag_wake(&semaphore->sleep, 1);
+        if (word >> 1 >= semaphore->most) return -ERANGE;
+    } while (!MPROC__CAS(&semaphore->word, &word, (word & ~(uint32_t)1) + 2));
+    if (word & 1) mproc__futex_wake(&semaphore->word, 1);
     return 0;
 }
 
 MPROC_DEF int mproc_semaphore_value(mproc_semaphore *semaphore) {
-    return mproc__is_semaphore(semaphore) ? (int)MPROC__LOAD(&semaphore->value) : MPROC_EINVAL;
+    return mproc__is_semaphore(semaphore) ? (int)(MPROC__LOAD(&semaphore->word) >> 1) : MPROC_EINVAL;
 }
 
 MPROC_DEF int mproc_semaphore_free(mproc_semaphore *semaphore) {
@@ -2109,17 +2133,21 @@ MPROC__FN mproc__waiter *mproc__waiter_enter(mproc_condition *c) {
     return w;
 }
 
-/* Sleeps until notified or the deadline, without the lock. */
-MPROC__FN void mproc__waiter_sleep(mproc_condition *c, mproc__waiter *w, int64_t deadline) {
+/* Sleeps until notified or the deadline, without the lock. 0, or MPROC_EOWNERDEAD with the lock held. */
+MPROC__FN int mproc__waiter_sleep(mproc_condition *c, mproc__waiter *w, int64_t deadline) {
+    int error = 0;
     mproc__waits_on(c);
     while (MPROC__LOAD(&w->asleep) && mproc__left(deadline) != 0) {
         mproc__flag_sleep(&w->asleep, deadline);
-        if (MPROC__LOAD(&w->asleep) && mproc_lock_acquire(c->lock, 0) == 0) {
-            mproc__condition_notify(c, 0); /* hands on what the dead were told */
-            mproc_lock_release(c->lock);
-        }
+        if (!MPROC__LOAD(&w->asleep)) break;
+        error = mproc_lock_acquire(c->lock, 0);
+        if (error == MPROC_EOWNERDEAD) break;
+        if (error != 0) continue;
+        mproc__condition_notify(c, 0); /* hands on what the dead were told */
+        mproc_lock_release(c->lock);
     }
     mproc__waits_on(NULL);
+    return error == MPROC_EOWNERDEAD ? error : 0;
 }
 
 MPROC__FN int mproc__condition_wait(mproc_condition *c, int64_t deadline) {
@@ -2127,8 +2155,8 @@ MPROC__FN int mproc__condition_wait(mproc_condition *c, int64_t deadline) {
     mproc__waiter *w = mproc__waiter_enter(c);
     if (w == NULL) return MPROC_ENOMEM;
     mproc_lock_release(c->lock);
-    mproc__waiter_sleep(c, w, deadline);
-    int error = mproc_lock_acquire(c->lock, MPROC_FOREVER);
+    int error = mproc__waiter_sleep(c, w, deadline);
+    if (error == 0) error = mproc_lock_acquire(c->lock, MPROC_FOREVER);
     if (error == 0 && MPROC__LOAD(&w->asleep)) error = MPROC_ETIMEDOUT;
     mproc__waiter_remove(c, w);
     return error;
@@ -2155,6 +2183,8 @@ MPROC_DEF int mproc_condition_free(mproc_condition *condition) {
     if (condition == NULL) return 0;
     if (!mproc__is_condition(condition)) return MPROC_EINVAL;
     if (mproc__awaited(condition)) return MPROC_EBUSY;
+    for (const mproc__waiter *w = condition->first; w != NULL; w = w->next) /* notified, and not back yet */
+        if (mproc__alive((pid_t)w->pid, (pid_t)w->tid)) return MPROC_EBUSY;
     int error = mproc__lock_retire(&condition->own);
     if (error != 0) return error;
     for (mproc__waiter *w = condition->first, *next; w != NULL; w = next) { /* the dead */
@@ -2540,7 +2570,7 @@ MPROC_DEF bool mproc_process_is_alive(mproc_process *p) {
 }
 
 MPROC__FN int mproc__child_signal(mproc__child *c, int sig) { /* with the lock held */
-    if (c->ended) return -ESRCH;
+    if (c->ended || (!mproc__self.pidfd_works && mproc__child_collect(c))) return -ESRCH;
     if (mproc__self.pidfd_works && c->pidfd >= 0) return mproc__pidfd_send_signal(c->pidfd, sig);
     return kill(c->pid, sig) == 0 ? 0 : -errno; /* not collected, so its pid is still its own */
 }
@@ -2599,9 +2629,17 @@ MPROC__FN int mproc__wait_any_look(mproc_process *const *ps, size_t n, struct po
         if (c == NULL || mproc__child_collect(c)) return (int)i;
         fds[i].fd = c->pidfd;
         fds[i].events = POLLIN;
-        c->fd_shown = c->pidfd >= 0; /* another thread's join must not close it under the poll */
     }
     return MPROC_ETIMEDOUT;
+}
+
+/* With the lock held: another thread's join must not close what is being polled; or may again. */
+MPROC__FN void mproc__wait_any_pin(mproc_process *const *ps, size_t n, int change) {
+    int error;
+    for (size_t i = 0; i < n; i++) {
+        mproc__child *c = mproc__child_of(ps[i], &error);
+        if (c != NULL) c->users += change;
+    }
 }
 
 MPROC_DEF int mproc_process_wait_any(mproc_process *const *ps, size_t n, double timeout) {
@@ -2610,15 +2648,17 @@ MPROC_DEF int mproc_process_wait_any(mproc_process *const *ps, size_t n, double 
     struct pollfd *fds = (struct pollfd *)calloc(n, sizeof *fds);
     if (fds == NULL) return MPROC_ENOMEM;
     int found;
-    for (;;) {
-        pthread_mutex_lock(&mproc__self.lock);
-        found = mproc__wait_any_look(ps, n, fds);
-        pthread_mutex_unlock(&mproc__self.lock);
-        left = mproc__left(deadline);
-        if (found != MPROC_ETIMEDOUT || left == 0) break;
+    pthread_mutex_lock(&mproc__self.lock);
+    while ((found = mproc__wait_any_look(ps, n, fds)) == MPROC_ETIMEDOUT &&
+           (left = mproc__left(deadline)) != 0) {
         left = mproc__least(left, mproc__self.pidfd_works ? MPROC__SECOND : 10 * MPROC__MS);
+        mproc__wait_any_pin(ps, n, 1);
+        pthread_mutex_unlock(&mproc__self.lock);
         poll(fds, (nfds_t)n, (int)((left + MPROC__MS - 1) / MPROC__MS));
+        pthread_mutex_lock(&mproc__self.lock);
+        mproc__wait_any_pin(ps, n, -1);
     }
+    pthread_mutex_unlock(&mproc__self.lock);
     free(fds);
     return found;
 }
@@ -2745,7 +2785,7 @@ MPROC_DEF pid_t mproc_fork_detached(void) {
     int error = mproc__init();
     if (error != 0) return error;
     pid_t *told = (pid_t *)mproc__alloc(sizeof *told, true); /* in shared memory */
-    mproc__child *c = mproc__child_new(MPROC__FORKED, false);
+    mproc__child *c = mproc__child_new(MPROC__HELPER, true);
     pid_t starter = mproc__self.pid, pid = c != NULL && told != NULL ? mproc__spawn(c, false) : MPROC_ENOMEM;
     if (pid == 0) return mproc__fork_again(told, starter);
     if (pid > 0) {
@@ -2845,9 +2885,10 @@ MPROC_DEF void mproc_exit(int exitcode) {
      queue. get_lock guards it. As long as every getter's buffer holds the largest message ever put, getters
    do without that lock; the first that does not makes all of them `careful`, and waits for those that are
    just reading without it. So nobody gets a later message while an earlier one is being put back.
-   - taken, the messages got and not yet marked by task_done. A getter notes in its seat that it is reading
-     before it reads, and counts before it clears the note: so a join that finds the pipe empty and no living
-     reader sees every message either there, or counted, or lost with a dead process. */
+   - taken, the messages got and not yet marked by task_done. A getter notes in its seat that it is at work
+     before it reads, counts, and clears the note when it is through with the message: so a join that finds
+   the pipe empty and nobody living at work sees every message either there, or counted, or lost with a dead
+     process. Putters leave the same note, for close (whose last getter looks once more) and for free. */
 
 #define MPROC__FRAME      128   /* the usual size of a frame; queues of many messages use smaller ones */
 #define MPROC__BATCH      16384 /* bytes moved per system call by the _many forms */
@@ -2877,8 +2918,7 @@ struct mproc_queue {
     mproc__message *back;
     char apart[MPROC__LINE]; /* what stands above hardly changes, what follows does at each message */
     uint32_t room;           /* flag: putters of a bounded queue sleep here */
-    uint32_t finished;       /* flag: joiners sleep here */
-    size_t taken;
+    uint32_t taken;          /* twice their number; lowest bit: a joiner sleeps here */
 };
 
 MPROC__FN bool mproc__is_queue(const mproc_queue *q) { return mproc__tag_is(q, MPROC__QUEUE); }
@@ -2941,8 +2981,8 @@ MPROC__FN mproc__message *mproc__message_new(const mproc_queue *owner, size_t si
 }
 
 MPROC__FN void mproc__message_free(mproc__message *m) {
-    MPROC__STORE(&mproc__tag_before(mproc__message_data(m))->magic, 0);
-    mproc__dealloc(m);
+    mproc__tag *tag = mproc__tag_before(mproc__message_data(m));
+    if (mproc__cas32(&tag->magic, mproc__magic(tag), 0)) mproc__dealloc(m); /* of two that free it, one */
 }
 
 MPROC__FN void mproc__copy(void *to, const void *from, size_t size) {
@@ -2966,8 +3006,11 @@ MPROC__FN int mproc__frame_pack(const mproc_queue *q, mproc__frame *f, const voi
     f->where = MPROC__INLINE;
     if (size <= mproc__inline_room(q)) {
         mproc__copy(f + 1, data, size);
+        memset((char *)(f + 1) + size, 0,
+               mproc__inline_room(q) - size); /* what the stack held is nobody's business */
         return 0;
     }
+    memset(f + 1, 0, mproc__inline_room(q));
     mproc__message *m = mproc__message_new(q, size);
     if (m == NULL) return MPROC_ENOMEM;
     memcpy(mproc__message_data(m), data, size);
@@ -2985,21 +3028,33 @@ MPROC__FN void mproc__frame_unpack(const mproc__frame *f, void *buffer) {
     mproc__frame_drop(f);
 }
 
-/* Is a living thread between reading a message of q and counting it? */
-MPROC__FN bool mproc__queue_being_read(const mproc_queue *q) {
+/* The calling thread notes in its seat that it is in the middle of a put or get of q, or no more. */
+MPROC__FN void mproc__queue_enter(const mproc_queue *q) {
+    mproc__seat *s = mproc__seat_get();
+    if (s != NULL) MPROC__STORE(&s->getting, (uintptr_t)q);
+}
+MPROC__FN void mproc__queue_leave(void) {
+    if (mproc__own_seat != NULL) MPROC__STORE(&mproc__own_seat->getting, 0);
+}
+
+/* Is another living thread in the middle of one? */
+MPROC__FN bool mproc__queue_busy(const mproc_queue *q) {
     mproc__arena *a = mproc__shared;
     for (uint32_t i = 0, n = MPROC__LOAD(&a->seats_used); i < n; i++) {
         mproc__seat *s = &a->seat[i];
-        if (MPROC__LOAD(&s->getting) == (uintptr_t)q && mproc__seat_alive(s)) return true;
+        if (s != mproc__own_seat && MPROC__LOAD(&s->getting) == (uintptr_t)q && mproc__seat_alive(s))
+            return true;
     }
     return false;
 }
 
-/* Waits until nobody is in the middle of a read that began before. A stopped process is not waited for long.
- */
-MPROC__FN void mproc__queue_await_readers(const mproc_queue *q) {
-    for (int64_t end = mproc__now() + 10 * MPROC__MS; mproc__queue_being_read(q) && mproc__now() < end;)
+/* Waits until nobody is in the middle of what began before. A stopped process is not waited for long. */
+MPROC__FN bool mproc__queue_await_others(const mproc_queue *q) {
+    for (int64_t end = mproc__now() + 50 * MPROC__MS; mproc__queue_busy(q);) {
+        if (mproc__now() > end) return false;
         sched_yield();
+    }
+    return true;
 }
 
 /* Before the first message of a new largest size is put: getters that looked at the old size are through. */
@@ -3007,7 +3062,7 @@ MPROC__FN void mproc__queue_note_largest(mproc_queue *q, size_t size) {
     size_t old = MPROC__LOAD(&q->largest);
     if (old >= size) return;
     while (old < size && !MPROC__CAS(&q->largest, &old, size)) continue;
-    mproc__queue_await_readers(q);
+    mproc__queue_await_others(q);
 }
 
 /* Length */
@@ -3028,7 +3083,8 @@ MPROC__FN size_t mproc__queue_length(mproc_queue *q, int fd) {
     size_t n = mproc__queue_frames(q, fd);
     if (MPROC__LOAD(&q->back) == NULL && MPROC__LOAD(&q->marks) == 0) return n;
     int error;
-    mproc__queue_get_lock(q, MPROC__NEVER, &error);
+    mproc__queue_get_lock(q, mproc__now() + MPROC__SLICE / 2, &error);
+    if (error != 0) return n; /* its holder is stopped: nearly right */
     n = mproc__queue_frames(q, fd);
     size_t marks = MPROC__LOAD(&q->marks);
     n = n > marks ? n - marks : 0;
@@ -3059,9 +3115,9 @@ MPROC__FN bool mproc__conn_forsaken(const mproc_conn *c);
 
 /* Writes n frames, as many as there is room for now; how many went, or -EAGAIN for none, or an error. */
 MPROC__FN ssize_t mproc__queue_write(const mproc_queue *q, int fd, const void *frames, size_t n) {
-    ssize_t bytes;
-    while ((bytes = write(fd, frames, n * q->frame)) < 0 && errno == EINTR) continue;
-    return bytes < 0 ? -errno : bytes / (ssize_t)q->frame;
+    ssize_t bytes, frame = (ssize_t)q->frame;
+    while ((bytes = write(fd, frames, n * (size_t)frame)) < 0 && errno == EINTR) continue;
+    return bytes < 0 ? -errno : bytes / frame;
 }
 
 /* The same under the bound: no more than maxsize in the queue. */
@@ -3079,10 +3135,14 @@ MPROC__FN ssize_t mproc__queue_write_bounded(mproc_queue *q, const int fd[2], co
 
 MPROC__FN ssize_t mproc__queue_try_put(mproc_queue *q, const int fd[2], const char *frames, size_t n,
                                        int64_t deadline) {
-    if (MPROC__LOAD(&q->closed)) return MPROC_ECLOSED;
+    mproc__queue_enter(q); /* so that close and free know */
+    ssize_t put = MPROC_ECLOSED;
     if (n > q->batch) n = q->batch;
-    if (q->maxsize == 0) return mproc__queue_write(q, fd[1], frames, n);
-    return mproc__queue_write_bounded(q, fd, frames, n, deadline);
+    if (!MPROC__LOAD(&q->closed))
+        put = q->maxsize == 0 ? mproc__queue_write(q, fd[1], frames, n)
+                              : mproc__queue_write_bounded(q, fd, frames, n, deadline);
+    mproc__queue_leave();
+    return put;
 }
 
 /* Full: waits for a change. Half the usual slice, so that close is noticed soon. */
@@ -3196,28 +3256,18 @@ MPROC__FN bool mproc__queue_skips(mproc_queue *q, const mproc__frame *f) {
     return true;
 }
 
-/* Around a read: see `taken` above. */
-MPROC__FN mproc__seat *mproc__queue_begin_read(const mproc_queue *q) {
-    mproc__seat *s = mproc__seat_get();
-    if (s != NULL) MPROC__STORE(&s->getting, (uintptr_t)q);
-    return s;
-}
-MPROC__FN void mproc__queue_end_read(mproc_queue *q, mproc__seat *s, size_t got) {
-    if (got > 0) MPROC__ADD(&q->taken, got);
-    if (s != NULL) MPROC__STORE(&s->getting, 0);
-    if (got > 0 && q->maxsize != 0) mproc__flag_wake(&q->room, 1);
+/* Counts what was got; to be called before the note in the seat goes: see `taken` above. */
+MPROC__FN void mproc__queue_count(mproc_queue *q, size_t got) {
+    MPROC__ADD(&q->taken, (uint32_t)(2 * got));
+    if (q->maxsize != 0) mproc__flag_wake(&q->room, 1);
 }
 
 /* One message's frame from the pipe, or -EAGAIN. Without get_lock -EINTR tells that it is needed. */
-MPROC__FN int mproc__queue_read_one(mproc_queue *q, int fd, mproc__frame *f, bool locked) {
-    mproc__seat *s = mproc__queue_begin_read(q);
+MPROC__FN int mproc__queue_read_one(mproc_queue *q, int fd, mproc__frame *f, size_t capacity, bool locked) {
     ssize_t n;
-    if (!locked && MPROC__LOAD(&q->careful)) {
-        mproc__queue_end_read(q, s, 0);
-        return -EINTR;
-    }
+    if (!locked && (MPROC__LOAD(&q->careful) || capacity < MPROC__LOAD(&q->largest))) return -EINTR;
     while ((n = mproc__queue_read(q, fd, f, 1)) > 0 && mproc__queue_skips(q, f)) continue;
-    mproc__queue_end_read(q, s, n > 0 ? 1 : 0);
+    if (n > 0) mproc__queue_count(q, 1);
     return n > 0 ? 0 : (int)n;
 }
 
@@ -3243,13 +3293,14 @@ MPROC__FN int mproc__queue_put_back(mproc_queue *q, const int fd[2], const mproc
         f->where == MPROC__INLINE ? mproc__message_new(q, (size_t)f->size) : mproc__frame_message(f);
     bool pipe_end = q->port.serial == 0; /* then fd[1] leads the other way */
     if (m == NULL) {                     /* no memory: rather out of order than lost */
-        if (!pipe_end && mproc__queue_write(q, fd[1], f, 1) == 1) MPROC__SUB(&q->taken, 1);
+        if (!pipe_end && mproc__queue_write(q, fd[1], f, 1) == 1) MPROC__SUB(&q->taken, 2);
         return MPROC_ENOMEM;
     }
     if (f->where == MPROC__INLINE) mproc__copy(mproc__message_data(m), f + 1, m->size);
     m->next = q->back;
+    MPROC__STORE(&q->careful, 1); /* it is not in the pipe, where others look */
+    MPROC__SUB(&q->taken, 2);
     MPROC__STORE(&q->back, m);
-    MPROC__SUB(&q->taken, 1);
     if (mproc__queue_frames(q, fd[0]) == 0) mproc__queue_mark(q, fd);
     return 0;
 }
@@ -3262,8 +3313,8 @@ MPROC__FN bool mproc__queue_take_back(mproc_queue *q, size_t capacity, mproc__fr
         *error = MPROC_EMSGSIZE;
         return true;
     }
-    MPROC__ADD(&q->taken, 1);
     MPROC__STORE(&q->back, m->next);
+    mproc__queue_count(q, 1);
     f->size = m->size;
     f->where = (uint64_t)(uintptr_t)m;
     *error = 0;
@@ -3278,7 +3329,7 @@ MPROC__FN void mproc__queue_drop_marks(mproc_queue *q, const int fd[2]) {
         ssize_t n = mproc__queue_read(q, fd[0], &frame, 1);
         if (n > 0 && mproc__queue_skips(q, &frame.head)) continue;
         if (n > 0) {
-            MPROC__ADD(&q->taken, 1);
+            MPROC__ADD(&q->taken, 2);
             mproc__queue_put_back(q, fd, &frame.head);
         } else if (n == -EAGAIN) {
             MPROC__STORE(&q->marks, 0);
@@ -3293,9 +3344,9 @@ MPROC__FN int mproc__queue_try_careful(mproc_queue *q, const int fd[2], size_t c
     int error;
     mproc__queue_get_lock(q, mproc__grace(deadline), &error);
     if (error != 0) return error;
-    if (!MPROC__SWAP(&q->careful, 1)) mproc__queue_await_readers(q);
+    if (!MPROC__SWAP(&q->careful, 1)) mproc__queue_await_others(q);
     if (!mproc__queue_take_back(q, capacity, f, &error)) {
-        error = mproc__queue_read_one(q, fd[0], f, true);
+        error = mproc__queue_read_one(q, fd[0], f, capacity, true);
         if (error == -EAGAIN && mproc__queue_frames(q, fd[0]) == 0) MPROC__STORE(&q->marks, 0);
         if (error == 0 && f->size > capacity) {
             error = mproc__queue_put_back(q, fd, f);
@@ -3308,18 +3359,15 @@ MPROC__FN int mproc__queue_try_careful(mproc_queue *q, const int fd[2], size_t c
     return error;
 }
 
-/* One try: 0 with a message's frame, -EAGAIN, or an error. */
+/* One try: 0 with a message's frame, -EAGAIN, or an error. After 0 the note in the seat stands, until the
+   caller is through with the message. */
 MPROC__FN int mproc__queue_try_get(mproc_queue *q, const int fd[2], size_t capacity, mproc__frame *f,
                                    int64_t deadline) {
-    int error = -EINTR;
-    if (!MPROC__LOAD(&q->careful) && capacity >= MPROC__LOAD(&q->largest))
-        error = mproc__queue_read_one(q, fd[0], f, false);
-    if (error == -EINTR) return mproc__queue_try_careful(q, fd, capacity, f, deadline);
-    if (error != 0 || f->size <= capacity) return error;
-    mproc__queue_get_lock(q, MPROC__NEVER, &error); /* a larger one than ever was put just now */
-    error = mproc__queue_put_back(q, fd, f);
-    mproc__mutex_unlock(&q->get_lock);
-    return error != 0 ? error : MPROC_EMSGSIZE;
+    mproc__queue_enter(q);
+    int error = mproc__queue_read_one(q, fd[0], f, capacity, false);
+    if (error == -EINTR) error = mproc__queue_try_careful(q, fd, capacity, f, deadline);
+    if (error != 0) mproc__queue_leave();
+    return error;
 }
 
 /* Waits for a message's frame. */
@@ -3329,6 +3377,7 @@ MPROC__FN int mproc__queue_get_frame(mproc_queue *q, const mproc_conn *conn, con
     int error;
     for (;;) { /* first whether it is closed: what was put before that counts */
         bool closed = MPROC__LOAD(&q->closed) || ((waiting || deadline == 0) && mproc__conn_forsaken(conn));
+        if (closed) mproc__queue_await_others(q); /* a put that began before close may be on its way */
         error = mproc__queue_try_get(q, fd, capacity, f, deadline);
         if (error != -EAGAIN) break;
         error = closed ? MPROC_ECLOSED : MPROC_ETIMEDOUT;
@@ -3353,6 +3402,7 @@ MPROC_DEF ssize_t mproc_queue_get(mproc_queue *queue, void *buffer, size_t capac
     if (error != 0) return error;
     ssize_t size = (ssize_t)frame.head.size;
     mproc__frame_unpack(&frame.head, buffer);
+    mproc__queue_leave();
     return size;
 }
 
@@ -3376,6 +3426,7 @@ MPROC_DEF void *mproc_queue_take(mproc_queue *queue, size_t *size, double timeou
     }
     if (error != 0) return mproc__fail(error);
     m->next = NULL; /* the caller's now, not the queue's */
+    mproc__queue_leave();
     if (size != NULL) *size = m->size;
     return mproc__message_data(m);
 }
@@ -3387,34 +3438,8 @@ MPROC__FN void mproc__frame_unpack_padded(const mproc__frame *f, char *item, siz
     if (used < size) memset(item + used, 0, size - used);
 }
 
-/* Unpacks the messages among n frames, the first `kept` of them; returns how many frames that took: all, or
-   fewer where one did not fit. */
-MPROC__FN size_t mproc__queue_unpack_many(mproc_queue *q, char *frames, size_t n, char *items, size_t size,
-                                          size_t *kept) {
-    for (size_t i = 0; i < n; i++) {
-        mproc__frame *f = (mproc__frame *)(void *)(frames + i * q->frame);
-        if (mproc__queue_skips(q, f)) continue;
-        if (f->size > size) return i;
-        mproc__frame_unpack_padded(f, items + (*kept)++ * size, size);
-    }
-    return n;
-}
-
-/* A message larger than any before came while we read: it and those after it go back, last one first. */
-MPROC__FN void mproc__queue_put_back_many(mproc_queue *q, const int fd[2], char *frames, size_t from,
-                                          size_t n) {
-    int error;
-    mproc__queue_get_lock(q, MPROC__NEVER, &error);
-    while (n-- > from) {
-        mproc__frame *f = (mproc__frame *)(void *)(frames + n * q->frame);
-        if (mproc__queue_skips(q, f)) continue;
-        MPROC__ADD(&q->taken, 1);
-        mproc__queue_put_back(q, fd, f);
-    }
-    mproc__mutex_unlock(&q->get_lock);
-}
-
-/* What is there now, many frames per call, for a getter whose items surely fit; how many. */
+/* What is there now, many frames per call, while getters need no care; how many messages. A put of a new
+   largest message waits until this thread has left, so all of them fit. */
 MPROC__FN size_t mproc__queue_get_there(mproc_queue *q, const int fd[2], char *items, size_t n, size_t size) {
     union {
         mproc__frame head;
@@ -3422,15 +3447,20 @@ MPROC__FN size_t mproc__queue_get_there(mproc_queue *q, const int fd[2], char *i
     } frames;
     size_t most = sizeof frames.bytes / q->frame, done = 0;
     while (done < n) {
-        size_t want = n - done < most ? n - done : most, kept = 0, used = 0;
-        mproc__seat *s = mproc__queue_begin_read(q);
-        ssize_t got = MPROC__LOAD(&q->careful) ? 0 : mproc__queue_read(q, fd[0], frames.bytes, want);
-        if (got > 0)
-            used = mproc__queue_unpack_many(q, frames.bytes, (size_t)got, items + done * size, size, &kept);
-        if (got > 0 && used < (size_t)got) mproc__queue_put_back_many(q, fd, frames.bytes, used, (size_t)got);
-        mproc__queue_end_read(q, s, kept);
+        size_t want = n - done < most ? n - done : most, kept = 0;
+        ssize_t got = 0;
+        mproc__queue_enter(q);
+        if (!MPROC__LOAD(&q->careful) && size >= MPROC__LOAD(&q->largest))
+            got = mproc__queue_read(q, fd[0], frames.bytes, want);
+        for (ssize_t i = 0; i < got; i++) {
+            mproc__frame *f = (mproc__frame *)(void *)(frames.bytes + (size_t)i * q->frame);
+            if (!mproc__queue_skips(q, f))
+                mproc__frame_unpack_padded(f, items + (done + kept++) * size, size);
+        }
+        if (kept > 0) mproc__queue_count(q, kept);
+        mproc__queue_leave();
         done += kept;
-        if (got < (ssize_t)want || used < want) break;
+        if (got < (ssize_t)want) break;
     }
     return done;
 }
@@ -3451,8 +3481,8 @@ MPROC_DEF ssize_t mproc_queue_get_many(mproc_queue *queue, void *items, size_t n
         error = mproc__queue_get_frame(queue, NULL, fd, size, &frame.head, done > 0 ? 0 : deadline);
         if (error != 0) break;
         mproc__frame_unpack_padded(&frame.head, to + done++ * size, size);
-        if (done < n && !MPROC__LOAD(&queue->careful) && size >= MPROC__LOAD(&queue->largest))
-            done += mproc__queue_get_there(queue, fd, to + done * size, n - done, size);
+        mproc__queue_leave();
+        if (done < n) done += mproc__queue_get_there(queue, fd, to + done * size, n - done, size);
     }
     return done > 0 ? (ssize_t)done : error;
 }
@@ -3478,31 +3508,40 @@ MPROC_DEF int mproc_queue_close(mproc_queue *queue) {
 
 MPROC_DEF int mproc_queue_task_done(mproc_queue *queue) {
     if (!mproc__is_queue(queue)) return MPROC_EINVAL;
-    size_t taken = MPROC__LOAD(&queue->taken);
+    uint32_t taken = MPROC__LOAD(&queue->taken), next;
     do {
-        if (taken == 0) return MPROC_EINVAL;
-    } while (!MPROC__CAS(&queue->taken, &taken, taken - 1));
-    if (taken == 1) mproc__flag_wake(&queue->finished, INT32_MAX);
+        if (taken < 2) return MPROC_EINVAL;
+        next = taken - 2 > 1 ? taken - 2 : 0;
+    } while (!MPROC__CAS(&queue->taken, &taken, next));
+    if (next == 0 && (taken & 1))
+        mproc__futex_wake(&queue->taken, INT32_MAX); /* they may free the queue now */
     return 0;
+}
+
+/* Has every message been got and marked? In this order: see above. */
+MPROC__FN bool mproc__queue_finished(mproc_queue *q, int fd, bool *reading) {
+    *reading = false;
+    if (mproc__queue_length(q, fd) > 0) return false;
+    *reading = mproc__queue_busy(q);
+    return !*reading && MPROC__LOAD(&q->taken) < 2;
 }
 
 MPROC_DEF int mproc_queue_join(mproc_queue *queue, double timeout) {
     int64_t deadline;
     int fd[2], error;
+    bool reading;
     if (!mproc__is_queue(queue) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
     mproc__waits_on(queue);
-    for (;;) {
-        MPROC__STORE(&queue->finished, 1);
-        bool reading = false, done = mproc__queue_length(queue, fd[0]) == 0; /* in this order: see above */
-        if (done) reading = mproc__queue_being_read(queue);
-        if (done && !reading && MPROC__LOAD(&queue->taken) == 0) break;
-        if (mproc__left(deadline) == 0) {
+    while (!mproc__queue_finished(queue, fd[0], &reading)) {
+        int64_t left = mproc__left(deadline);
+        if (left == 0) {
             error = MPROC_ETIMEDOUT;
             break;
         }
-        if (reading) mproc__sleep(MPROC__MS / 10);
-        else mproc__flag_sleep(&queue->finished, deadline);
+        uint32_t taken = __atomic_fetch_or(&queue->taken, 1, __ATOMIC_SEQ_CST) | 1;
+        if (taken < 2 && mproc__queue_length(queue, fd[0]) == 0) mproc__sleep(reading ? MPROC__MS / 2 : 0);
+        else mproc__futex_wait(&queue->taken, taken, mproc__least(left, MPROC__SLICE));
     }
     mproc__waits_on(NULL);
     return error;
@@ -3548,7 +3587,7 @@ MPROC_DEF int mproc_queue_free(mproc_queue *queue) {
     mproc__frame_buffer frame;
     if (queue == NULL) return 0;
     if (!mproc__is_queue(queue)) return MPROC_EINVAL;
-    if (mproc__awaited(queue)) return MPROC_EBUSY;
+    if (mproc__awaited(queue) || !mproc__queue_await_others(queue)) return MPROC_EBUSY;
     uint32_t magic = mproc__magic(&queue->tag);
     if (!mproc__cas32(&queue->tag.magic, magic, 0)) return MPROC_EINVAL;
     MPROC__STORE(&queue->closed, 1);
@@ -3672,16 +3711,12 @@ MPROC__FN void mproc__pair_tidy(mproc__arena *a, uint32_t number) {
     mproc__dealloc(p);
 }
 
-MPROC__FN bool mproc__pairs_lock(mproc__arena *a) {
-    int error = mproc__mutex_lock(&a->pairs_lock, 0);
-    if (error == -EOWNERDEAD) mproc__mutex_repaired(&a->pairs_lock); /* at worst a block is lost */
-    return error == 0 || error == -EOWNERDEAD;
-}
-
-/* Looks at some pipes: those that were not closed by the last holder but left by its death. */
+/* Looks at some pipes, for each new one that is made. */
 MPROC__FN void mproc__pairs_tidy(uint32_t looks) {
     mproc__arena *a = mproc__shared;
-    if (!mproc__pairs_lock(a)) return;
+    int error = mproc__mutex_lock(&a->pairs_lock, 0);
+    if (error == -EOWNERDEAD) mproc__mutex_repaired(&a->pairs_lock); /* at worst a block is lost */
+    else if (error != 0) return;
     for (uint32_t used = MPROC__LOAD(&a->ports_used); looks > 0 && used > 0; looks--) {
         a->pairs_look = (a->pairs_look + 1) % used;
         mproc__pair_tidy(a, a->pairs_look);
@@ -3813,6 +3848,7 @@ MPROC_DEF ssize_t mproc_conn_recv(mproc_conn *conn, void *buffer, size_t capacit
     if (error != 0) return error;
     ssize_t size = (ssize_t)frame.head.size;
     mproc__frame_unpack(&frame.head, buffer);
+    mproc__queue_leave();
     return size;
 }
 
@@ -3846,14 +3882,8 @@ MPROC_DEF int mproc_conn_fd(mproc_conn *conn) {
 
 MPROC_DEF int mproc_conn_close(mproc_conn *conn) {
     if (!mproc__is_conn(conn)) return MPROC_EINVAL;
-    mproc__arena *a = mproc__shared;
-    uint32_t number = conn->pair->end[0].port.number;
     mproc__port_close(&conn->port);
     mproc__conn_let_go(conn);
-    if (mproc__pairs_lock(a)) {
-        mproc__pair_tidy(a, number);
-        mproc__mutex_unlock(&a->pairs_lock);
-    }
     return 0;
 }
 
@@ -4091,7 +4121,7 @@ struct mproc_future {
     uint32_t index;    /* of this slot in its pool */
     uint32_t detached; /* nobody wants the result: who finishes the task frees the slot */
     uint32_t owner;    /* pid of the process that asked; the future goes with it */
-    uint64_t word;     /* generation << 32 | holder << 8 | state */
+    mproc__u64 word;   /* generation << 32 | holder << 8 | state */
     mproc_pool *pool;
     mproc_task task;
     char *arg;    /* of the first item; the others follow at distance arg_step */
@@ -4118,7 +4148,6 @@ typedef struct mproc__worker {
     uint32_t number;                  /* as holder in a slot's word: new for each process, 24 bits */
     uint32_t ready;                   /* its initializer succeeded */
     uint32_t depth;                   /* of current: tasks that wait for tasks */
-    uint32_t assigned;                /* slot + 1 whose rest it inherits from its predecessor */
     uint32_t current[MPROC__NESTING]; /* slot + 1 it claims or runs */
     int64_t began[MPROC__NESTING];    /* when, if there is a time limit */
     mproc__tally tally, next_tally;   /* folded: see mproc__worker_count */
@@ -4146,17 +4175,18 @@ struct mproc_pool {
     size_t backlog;                       /* ready tasks at most */
     mproc_future *segment[MPROC__SEGMENTS];
     uint32_t free[MPROC__SEGMENTS * (MPROC__SEGMENT / 32)]; /* a bit for each free slot */
-    uint64_t mask;                                          /* length of the ring minus 1 */
+    mproc__u64 mask;                                        /* length of the ring minus 1 */
     uint64_t *entry; /* the ring: position << 24 | slot + 1, or position << 24 */
     char apart1[MPROC__LINE];
-    uint64_t tail;
+    mproc__u64 tail;
     char apart2[MPROC__LINE];
-    uint64_t head;
+    mproc__u64 head;
     char apart3[MPROC__LINE];
     uint32_t work;               /* flag: workers sleep here */
     uint32_t space;              /* flag: submitters sleep here */
     uint32_t any;                /* flag: sleeps whoever waits for any task to be done */
     uint32_t fd_wanted, fd_rung; /* mproc_pool_fd was called; a byte is in its pipe */
+    uint32_t ring_wanted;        /* the supervisor shall put one there */
     mproc__port bell;            /* that pipe */
 };
 
@@ -4271,7 +4301,10 @@ MPROC__FN void mproc__slot_release(mproc_future *f, uint64_t done) {
 MPROC__FN void mproc__pool_ring(mproc_pool *pool) {
     int fd[2];
     if (!MPROC__LOAD(&pool->fd_wanted) || MPROC__SWAP(&pool->fd_rung, 1)) return;
-    if (mproc__port_fds(&pool->bell, fd) != 0 || write(fd[1], "", 1) != 1) MPROC__STORE(&pool->fd_rung, 0);
+    if (mproc__port_fds(&pool->bell, fd) == 0 && write(fd[1], "", 1) == 1) return;
+    MPROC__STORE(&pool->fd_rung, 0); /* the creator has no end to write to: then the supervisor rings */
+    if (errno == EBADF) MPROC__STORE(&pool->ring_wanted, 1);
+    if (errno == EBADF) mproc__supervisor_call(pool);
 }
 
 /* The task has just become DONE under this word: everybody concerned is told. */
@@ -4456,11 +4489,6 @@ MPROC__FN void mproc__worker_main(mproc_pool *pool, mproc__worker *me) {
     if (pool->options.initializer != NULL && pool->options.initializer(pool->options.initarg) != 0)
         mproc_exit(1);
     MPROC__STORE(&me->ready, 1);
-    if (me->assigned != 0) {
-        mproc_future *rest = mproc__slot(pool, me->assigned - 1);
-        MPROC__STORE(&me->assigned, 0);
-        mproc__worker_run(pool, me, rest);
-    }
     mproc__worker_loop(pool, me);
     mproc_exit(0);
 }
@@ -4493,11 +4521,6 @@ MPROC__FN int mproc__worker_spawn(mproc__supervisor *s, mproc__worker *w) {
     memset(w->current, 0, sizeof w->current);
     memset(&w->tally, 0, sizeof w->tally);
     memset(&w->next_tally, 0, sizeof w->next_tally);
-    if (w->assigned != 0) { /* the rest of a task for many: it is this worker's from the start */
-        mproc_future *rest = mproc__slot(s->pool, w->assigned - 1);
-        w->current[0] = w->assigned;
-        MPROC__STORE(&rest->word, mproc__word(MPROC__LOAD(&rest->word), MPROC__RUNNING, w->number));
-    }
     pid_t pid = fork();
     if (pid < 0) return -errno;
     if (pid > 0) {
@@ -4529,15 +4552,17 @@ MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_fu
         mproc__slot_end(f, word, -(int)s->pool->why, code);
         return;
     }
-    if (i < f->count && w->ready) { /* otherwise it had not begun */
+    if (i < f->count) {
         f->items[i].code = code;
         f->items[i].status = MPROC_ECRASHED;
         if (f->error == 0) f->error = MPROC_ECRASHED;
         f->done = i + 1;
         MPROC__STORE(&s->pool->crashed, s->pool->crashed + 1);
     }
-    if (f->done < f->count) {
-        w->assigned = f->index + 1;
+    if (f->done < f->count) { /* the rest of a task for many is a task again; the ring has room for it */
+        if (!mproc__cas64(&f->word, word, mproc__word(word, MPROC__READY, MPROC__ORPHAN))) return;
+        mproc__ready_push(s->pool, f->index, s->pool->mask + 1);
+        mproc__flag_wake(&s->pool->work, 1);
         return;
     }
     mproc__worker_prepare_count(w, f);
@@ -4585,11 +4610,9 @@ MPROC__FN void mproc__supervisor_replace(mproc__supervisor *s) {
     for (int i = 0; i < pool->workers && !MPROC__LOAD(&pool->quit); i++) {
         mproc__worker *w = &pool->worker[i];
         if (w->pid != 0 || (s->next_spawn != 0 && mproc__now() < s->next_spawn)) continue;
+        MPROC__STORE(&pool->respawned, pool->respawned + 1); /* before: it may be at work when fork returns */
         int error = mproc__worker_spawn(s, w);
-        if (error == 0) {
-            MPROC__STORE(&pool->respawned, pool->respawned + 1);
-            s->pause = 0;
-        }
+        if (error != 0) MPROC__STORE(&pool->respawned, pool->respawned - 1);
         bool bad = error != 0 || s->failures > 0;
         s->pause = !bad ? 0 : mproc__least(s->pause * 2 + 10 * MPROC__MS, MPROC__SECOND / 2);
         s->next_spawn = bad ? mproc__now() + s->pause : 0;
@@ -4598,10 +4621,12 @@ MPROC__FN void mproc__supervisor_replace(mproc__supervisor *s) {
 }
 
 /* Ends a running task and its worker: too long, or cancelled. */
-MPROC__FN void mproc__task_kill(mproc__supervisor *s, mproc__worker *w, mproc_future *f, int status) {
+MPROC__FN void mproc__task_kill(mproc__supervisor *s, mproc__worker *w, uint32_t depth, int status) {
+    mproc_future *f = mproc__slot(s->pool, w->current[depth] - 1);
     uint64_t word = MPROC__LOAD(&f->word);
     if (mproc__state(word) != MPROC__RUNNING || mproc__holder_of(word) != w->number) return;
     if (!mproc__slot_end(f, word, status, -SIGKILL)) return;
+    MPROC__STORE(&w->current[depth], 0); /* it is settled: not to be counted as finished */
     if (status == MPROC_ETIMEDOUT) MPROC__STORE(&s->pool->timed_out, s->pool->timed_out + 1);
     kill(-(pid_t)w->pid, SIGKILL);
     kill((pid_t)w->pid, SIGKILL);
@@ -4623,9 +4648,9 @@ MPROC__FN int64_t mproc__supervisor_limits(mproc__supervisor *s) {
             int64_t began = MPROC__LOAD(&w->began[d]);
             if (current == 0) continue;
             mproc_future *f = mproc__slot(pool, current - 1);
-            if (MPROC__LOAD(&f->cancel)) mproc__task_kill(s, w, f, MPROC_ECANCELED);
+            if (MPROC__LOAD(&f->cancel)) mproc__task_kill(s, w, d, MPROC_ECANCELED);
             else if (limit > 0 && began != 0 && began + limit <= now)
-                mproc__task_kill(s, w, f, MPROC_ETIMEDOUT);
+                mproc__task_kill(s, w, d, MPROC_ETIMEDOUT);
             else if (limit > 0 && began != 0) next = mproc__least(next, began + limit);
         }
     }
@@ -4683,7 +4708,7 @@ MPROC__FN bool mproc__supervisor_drained(mproc__supervisor *s) {
     mproc_pool *pool = s->pool;
     if (!MPROC__LOAD(&pool->closed) || mproc__ready_peek(pool) != 0) return false;
     for (int i = 0; i < pool->workers; i++)
-        if (pool->worker[i].assigned != 0 || MPROC__LOAD(&pool->worker[i].current[0]) != 0) return false;
+        if (MPROC__LOAD(&pool->worker[i].current[0]) != 0) return false;
     return mproc__ready_peek(pool) == 0;
 }
 
@@ -4749,6 +4774,7 @@ MPROC__FN void mproc__supervisor_loop(mproc__supervisor *s, const sigset_t *all)
             if (why != 1) mproc__supervisor_kill(s, why);
             mproc__supervisor_end(s, why == 1 ? 0 : why);
         }
+        if (MPROC__SWAP(&s->pool->ring_wanted, 0)) mproc__pool_ring(s->pool);
         if (mproc__supervisor_drained(s)) {
             MPROC__STORE(&s->pool->quit, 1);
             mproc__futex_wake(&s->pool->work, INT32_MAX);
@@ -4806,10 +4832,11 @@ MPROC__FN void mproc__pool_dispose(mproc_pool *pool) {
 
 MPROC__FN int mproc__pool_set_up(mproc_pool *pool, const mproc_pool_options *o) {
     size_t ring = 16, backlog = o->backlog != 0 ? o->backlog : 1024;
-    while (ring < backlog) ring *= 2;
     pool->options = *o;
     pool->backlog = backlog;
     pool->workers = o->workers > 0 ? o->workers : mproc_cpu_count();
+    while (ring < backlog + (size_t)pool->workers)
+        ring *= 2; /* room for what dead workers leave unfinished, too */
     unsigned number = MPROC__ADD(&mproc__shared->pools, 1);
     if (o->name != NULL) snprintf(pool->name, sizeof pool->name, "%s", o->name);
     else snprintf(pool->name, sizeof pool->name, "Pool-%u", number);
@@ -4894,8 +4921,8 @@ MPROC__FN int mproc__pool_launch(mproc_pool *pool) {
 
 MPROC_DEF mproc_pool *mproc_pool_new_with(const mproc_pool_options *options) {
     const mproc_pool_options *o = options;
-    bool sound = o != NULL && o->workers >= 0 && o->workers <= MPROC__WORKERS && o->task_timeout >= 0 &&
-                 o->backlog <= 1u << 22;
+    bool sound = o != NULL && o->task_timeout < 1e9 && o->workers >= 0 && o->workers <= MPROC__WORKERS &&
+                 o->task_timeout >= 0 && o->backlog <= 1u << 22;
     if (!sound) return (mproc_pool *)mproc__fail(MPROC_EINVAL);
     int error = mproc__init();
     if (error != 0) return (mproc_pool *)mproc__fail(error);
@@ -4920,7 +4947,8 @@ MPROC_DEF mproc_pool *mproc_pool_new(int workers) {
 
 /* Submitting */
 
-MPROC__FN void mproc__pool_turn(mproc_pool *pool); /* see Callbacks */
+MPROC__FN void mproc__pool_hush(mproc_pool *pool); /* see Callbacks */
+MPROC__FN void mproc__pool_turn(mproc_pool *pool);
 
 /* What a submission consists of. */
 typedef struct mproc__job {
@@ -5060,6 +5088,7 @@ MPROC_DEF int mproc_pool_submit(mproc_pool *pool, mproc_task task, const void *a
     int64_t deadline;
     int error = mproc__job_check(pool, task, arg, arg_size);
     if (error != 0 || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    mproc__pool_hush(pool);
     mproc__pool_turn(pool);
     mproc__job job = mproc__job_of(task, arg, arg_size, 0);
     job.detached = true;
@@ -5093,17 +5122,36 @@ struct mproc__callback {
 static struct {
     pthread_mutex_t lock;
     mproc__callback *first;
-    pid_t pid; /* whose they are: a forked child does not run its parent's */
-} mproc__callbacks = {PTHREAD_MUTEX_INITIALIZER, NULL, 0};
+} mproc__callbacks = {PTHREAD_MUTEX_INITIALIZER, NULL};
+
+static mproc_iter *mproc__iters; /* of this process */
+static pthread_mutex_t mproc__iters_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct { /* what mproc_progress drew last */
+    pthread_mutex_t lock;
+    char label[32];
+    size_t done, tenth;
+    int64_t began, drawn;
+} mproc__progress = {PTHREAD_MUTEX_INITIALIZER, {0}, 0, 0, 0, 0};
+
+/* In a child of fork: no callbacks, no iterators, and no locks that a thread of the parent held. */
+MPROC__FN void mproc__pools_inherit(void) {
+    pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+    mproc__callbacks.lock = fresh;
+    mproc__callbacks.first = NULL; /* the parent's: not freed, for it may be in the middle of a change */
+    mproc__iters_lock = fresh;
+    mproc__iters = NULL;
+    mproc__progress.lock = fresh;
+}
 
 /* Takes out the first callback whose task is done, or which is for this very future. */
-MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool, const mproc_future *f) {
+MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool, const mproc_future *f, bool any) {
     mproc__callback *found = NULL;
     pthread_mutex_lock(&mproc__callbacks.lock);
     mproc__callback **link = &mproc__callbacks.first;
-    for (; mproc__callbacks.pid == mproc__self.pid && *link != NULL; link = &(*link)->next) {
+    for (; *link != NULL; link = &(*link)->next) {
         const mproc_future *its = (*link)->future;
-        if (f != NULL ? its != f : its->pool != pool || !mproc__is_done(its)) continue;
+        if (f != NULL ? its != f : its->pool != pool || (!any && !mproc__is_done(its))) continue;
         found = *link;
         *link = found->next;
         break;
@@ -5112,17 +5160,21 @@ MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool, const mp
     return found;
 }
 
-/* Part of every call on a pool: silences the descriptor, then runs the callbacks that are due. */
-MPROC__FN void mproc__pool_turn(mproc_pool *pool) {
+/* First in every call on a pool: silences the descriptor. Whoever finishes a task afterwards rings again;
+   what was finished before, this call or its caller sees when it looks. */
+MPROC__FN void mproc__pool_hush(mproc_pool *pool) {
     int fd[2];
     char bytes[16];
-    if (MPROC__LOAD(&pool->fd_rung) && pool->creator == mproc__self.pid &&
-        mproc__port_fds(&pool->bell, fd) == 0) {
-        MPROC__STORE(&pool->fd_rung, 0); /* first: what is done from now on rings again */
-        while (read(fd[0], bytes, sizeof bytes) > 0) continue;
-    }
+    if (!MPROC__LOAD(&pool->fd_rung) || pool->creator != mproc__self.pid) return;
+    if (mproc__port_fds(&pool->bell, fd) != 0) return;
+    while (read(fd[0], bytes, sizeof bytes) > 0) continue;
+    MPROC__STORE(&pool->fd_rung, 0);
+}
+
+/* Last in every call on a pool: runs the callbacks that are due. */
+MPROC__FN void mproc__pool_turn(mproc_pool *pool) {
     if (mproc__callbacks.first == NULL) return;
-    for (mproc__callback *c; (c = mproc__callback_take(pool, NULL)) != NULL; free(c))
+    for (mproc__callback *c; (c = mproc__callback_take(pool, NULL, false)) != NULL; free(c))
         c->call(c->future, c->ctx);
 }
 
@@ -5135,8 +5187,6 @@ MPROC_DEF int mproc_future_on_done(mproc_future *future, void (*callback)(mproc_
     c->call = callback;
     c->ctx = ctx;
     pthread_mutex_lock(&mproc__callbacks.lock);
-    if (mproc__callbacks.pid != mproc__self.pid) mproc__callbacks.first = NULL;
-    mproc__callbacks.pid = mproc__self.pid;
     mproc__callback **link = &mproc__callbacks.first;
     while (*link != NULL) link = &(*link)->next;
     *link = c;
@@ -5152,7 +5202,12 @@ MPROC_DEF int mproc_pool_fd(mproc_pool *pool) {
     if (pool->creator != mproc__self.pid) return MPROC_EPERM;
     int error = mproc__port_fds(&pool->bell, fd);
     if (error != 0) return error;
-    if (MPROC__SWAP(&pool->fd_wanted, 1) == 0) mproc__pool_ring(pool); /* something may be done already */
+    bool first = MPROC__SWAP(&pool->fd_wanted, 1) == 0, done = false;
+    for (uint32_t i = 0; first && !done && i < MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i++) {
+        const mproc_future *f = mproc__slot(pool, i);
+        done = mproc__is_future(f) && mproc__is_done(f); /* before anybody knew that it should ring */
+    }
+    if (done) mproc__pool_ring(pool);
     return fd[0];
 }
 
@@ -5197,6 +5252,7 @@ MPROC_DEF int mproc_future_wait(mproc_future *future, double timeout) {
     int64_t deadline;
     if (!mproc__is_future(future) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     mproc_pool *pool = future->pool;
+    mproc__pool_hush(pool);
     int error = mproc__future_await(future, deadline);
     mproc__pool_turn(pool);
     return error;
@@ -5204,6 +5260,7 @@ MPROC_DEF int mproc_future_wait(mproc_future *future, double timeout) {
 
 MPROC_DEF bool mproc_future_ready(mproc_future *future) {
     if (!mproc__is_future(future)) return false;
+    mproc__pool_hush(future->pool);
     bool done = mproc__is_done(future);
     mproc__pool_turn(future->pool);
     return done;
@@ -5217,6 +5274,7 @@ MPROC_DEF int mproc_future_get(mproc_future *future, void *result, double timeou
     int64_t deadline;
     if (!mproc__is_future(future) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     mproc_pool *pool = future->pool;
+    mproc__pool_hush(pool);
     int error = mproc__future_await(future, deadline);
     if (error == 0) error = future->error;
     if (error == 0 && result != NULL) mproc__copy(result, future->result, future->result_step);
@@ -5254,7 +5312,7 @@ MPROC_DEF int mproc_future_free(mproc_future *future) {
     if (mproc__awaited(future)) return MPROC_EBUSY;
     if (!mproc__cas32(&future->tag.magic, mproc__magic(&future->tag), 0)) return MPROC_EINVAL;
     for (mproc__callback *c;
-         mproc__callbacks.first != NULL && (c = mproc__callback_take(NULL, future)) != NULL;)
+         mproc__callbacks.first != NULL && (c = mproc__callback_take(NULL, future, true)) != NULL;)
         free(c);
     uint64_t before = MPROC__LOAD(&future->word); /* its generation: later the slot may be another's */
     MPROC__STORE(&future->detached, 1);
@@ -5382,11 +5440,8 @@ struct mproc_iter {
 };
 
 MPROC__FN bool mproc__is_iter(const mproc_iter *it) {
-    return it != NULL && ((uintptr_t)it & 3) == 0 && it->magic == MPROC__MAGIC;
+    return it != NULL && ((uintptr_t)it & 3) == 0 && it->magic == MPROC__MAGIC && it->pid == mproc__self.pid;
 }
-
-static mproc_iter *mproc__iters; /* of this process */
-static pthread_mutex_t mproc__iters_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Hands in chunks, as many as may run ahead. */
 MPROC__FN int mproc__iter_feed(mproc_iter *it, int64_t deadline) {
@@ -5407,9 +5462,9 @@ MPROC__FN void mproc__iters_flush(mproc_pool *pool) {
         mproc__map *m = &it->map;
         if (m->pool != pool || it->pid != mproc__self.pid) continue;
         pthread_mutex_lock(&it->lock);
-        for (size_t parts = it->ahead;
-             m->given < m->n && m->tail - m->head<MPROC__WINDOW; parts -= parts> 1) {
+        for (size_t parts = it->ahead; m->given < m->n && m->head + MPROC__WINDOW > m->tail;) {
             size_t count = (m->n - m->given + parts - 1) / parts;
+            if (parts > 1) parts--;
             m->job.count = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
             if (mproc__map_give(m, MPROC__NEVER) != 0) break;
         }
@@ -5514,6 +5569,7 @@ MPROC_DEF ssize_t mproc_iter_next(mproc_iter *iter, void *out, double timeout) {
     int64_t deadline;
     if (!mproc__is_iter(iter) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     mproc__map *m = &iter->map;
+    mproc__pool_hush(m->pool);
     int error = mproc__iter_feed(iter, deadline);
     if (m->head == m->tail) return m->given == m->n ? MPROC_ECLOSED : mproc__iter_refused(iter, error);
     error = mproc__iter_await(iter, deadline);
@@ -5603,7 +5659,15 @@ MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
         if (mproc__now() > end) return MPROC_EBUSY;
         mproc__sleep(MPROC__MS);
     }
+    for (int i = 0; i < pool->workers; i++) { /* of a supervisor that was killed they may be dying yet */
+        pid_t pid = (pid_t)pool->worker[i].pid;
+        for (int64_t end = mproc__now() + MPROC__SECOND;
+             pid != 0 && mproc__alive(pid, pid) && mproc__now() < end;)
+            mproc__sleep(MPROC__MS);
+    }
     if (!mproc__cas32(&pool->tag.magic, mproc__magic(&pool->tag), 0)) return MPROC_EINVAL;
+    for (mproc__callback *c; (c = mproc__callback_take(pool, NULL, true)) != NULL;)
+        free(c); /* never called */
     mproc__pool_dispose(pool);
     return 0;
 }
@@ -5618,6 +5682,7 @@ MPROC__FN mproc__tally mproc__worker_tally(const mproc_pool *pool, const mproc__
 
 MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
     if (!mproc__is_pool(pool) || out == NULL) return MPROC_EINVAL;
+    mproc__pool_hush(pool);
     mproc__pool_turn(pool);
     memset(out, 0, sizeof *out);
     out->done = pool->gone.done;
@@ -5725,36 +5790,32 @@ MPROC__FN void mproc__progress_bar(FILE *out, const char *label, size_t done, si
 }
 
 MPROC_DEF void mproc_progress(FILE *out, const char *label, size_t done, size_t total) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static char last_label[32];
-    static size_t last_done, last_tenth;
-    static int64_t began, last;
     if (out == NULL) return;
     if (label == NULL) label = "";
     if (done > total) done = total;
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&mproc__progress.lock);
     int64_t now = mproc__now();
-    bool fresh = began == 0 || done < last_done || strncmp(label, last_label, sizeof last_label - 1) != 0;
-    if (fresh) {
-        if (began == 0 || strncmp(label, last_label, sizeof last_label - 1) != 0) last = 0; /* draw at once */
-        began = now;
-        last_tenth = 0;
-        snprintf(last_label, sizeof last_label, "%s", label);
+    bool renamed = mproc__progress.began == 0 ||
+                   strncmp(label, mproc__progress.label, sizeof mproc__progress.label - 1) != 0;
+    if (renamed || done < mproc__progress.done) {
+        mproc__progress.began = now;
+        mproc__progress.tenth = 0;
     }
+    if (renamed) mproc__progress.drawn = 0; /* draw at once */
+    if (renamed) snprintf(mproc__progress.label, sizeof mproc__progress.label, "%s", label);
     size_t tenth = total > 0 ? (size_t)((double)done * 10 / (double)total) : 10;
-    bool end = done >= total && (fresh || last_done < total || last == 0);
-    last_done = done;
-    if (isatty(fileno(out))) {
-        if (end || now - last >= MPROC__SECOND / 20)
-            mproc__progress_bar(out, label, done, total, (double)(now - began) / 1e9);
-        if (end || now - last >= MPROC__SECOND / 20) last = now;
-    } else if (tenth > last_tenth) {
-        fprintf(out, "%s %zu%% (%zu of %zu)\n", label, tenth * 10, done, total);
-        fflush(out);
-        last = now;
-        last_tenth = tenth;
+    bool end = done >= total && (renamed || mproc__progress.done < total);
+    mproc__progress.done = done;
+    if (!isatty(fileno(out))) {
+        if (tenth > mproc__progress.tenth)
+            fprintf(out, "%s %zu%% (%zu of %zu)\n", label, tenth * 10, done, total);
+        if (tenth > mproc__progress.tenth) fflush(out);
+        mproc__progress.tenth = tenth;
+    } else if (end || now - mproc__progress.drawn >= MPROC__SECOND / 20) {
+        mproc__progress_bar(out, label, done, total, (double)(now - mproc__progress.began) / 1e9);
+        mproc__progress.drawn = now;
     }
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&mproc__progress.lock);
 }
 
 /* ---- Files --------------------------------------------------------------------------------------------- */
@@ -5869,7 +5930,7 @@ MPROC_DEF mproc_file *mproc_file_open(const char *path) {
 
 /* One thread at a time uses a handle. In a child of fork the parent's threads do not count. */
 MPROC__FN int mproc__file_enter(mproc_file *f, int64_t deadline) {
-    if (f->pid != getpid()) {
+    if (f->pid != getpid() || f->fd < 0) {
         mproc__close(&f->fd);
         int error = mproc__file_open(f);
         if (error != 0) return error;

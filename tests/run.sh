@@ -46,10 +46,14 @@ report() {
 number=0
 for program; do
     while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
-    run $((number += 1)) "$program" &
+    number=$((number + 1))
+    run $number "$program" &
 done
 wait
 number=0
-for program; do report $((number += 1)) "$program"; done
+for program; do
+    number=$((number + 1))
+    report $number "$program"
+done
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ] && [ $passed -gt 0 ]
