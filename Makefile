@@ -28,7 +28,7 @@ SCRIPTS  := $(filter-out tests/run.sh,$(sort $(wildcard tests/*.sh tests/compile
 SOURCES  := $(wildcard *.h examples/*.c tests/*.h tests/*.c tests/*/*.h tests/*/*.c)
 COMPILE   = $(CC) $(STD) $(CFLAGS) $(WARN) $(SANFLAGS)
 
-.PHONY: examples run test stress bench deps format check-format lint install clean help FORCE
+.PHONY: examples run test kill stress bench deps format check-format lint install clean help FORCE
 .DELETE_ON_ERROR:
 
 examples: $(EXAMPLES)
@@ -37,6 +37,7 @@ help:
 	@echo 'make examples              builds the examples into build/examples'
 	@echo 'make run [DIR=] [WORKERS=] copies DIR (default /usr/include) with WORKERS processes, checks the copy'
 	@echo 'make test [SANITIZE=]      builds and runs all tests and examples; installs what they need (deps)'
+	@echo 'make kill                  kills a process at every instruction of every operation (minutes)'
 	@echo 'make stress                the kill storm, 20 seconds for each object'
 	@echo 'make bench                 measures beside peers; what is not installed (python3, OpenMP) is left out'
 	@echo 'make deps                  installs the Debian packages the tests need, if they are missing'
@@ -52,6 +53,10 @@ $(B)/flags: FORCE
 	@echo '$(COMPILE)' | cmp -s - $@ || echo '$(COMPILE)' > $@
 
 $(B)/examples/%: examples/%.c mproc.h $(B)/flags
+	$(COMPILE) -o $@ $< -pthread
+
+$(B)/tests/kill/kill: tests/kill/kill.c tests/kill/step.h mproc.h $(B)/flags
+	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $< -pthread
 
 $(B)/tests/%: tests/%.c mproc.h $(wildcard tests/*.h) $(B)/flags
@@ -86,6 +91,10 @@ $(B)/bench/%: tests/bench/%.c tests/bench/work.h mproc.h $(B)/flags
 $(B)/bench/pool_openmp: tests/bench/pool_openmp.c tests/bench/work.h $(B)/flags
 	@mkdir -p $(@D)
 	$(COMPILE) -fopenmp -o $@ $< || { echo '#!/bin/false' > $@ && chmod +x $@; }
+
+# A victim killed at every instruction of every operation: minutes. A sample: build/tests/kill/kill -t 20
+kill: $(B)/tests/kill/kill
+	$(B)/tests/kill/kill
 
 # The tests use Check (libcheck.github.io); the header and the examples need nothing.
 deps:

@@ -1,0 +1,2244 @@
+/* The kill matrix: what a SIGKILL at any instruction of an operation does to the others.
+
+   A victim is led to its k-th instruction inside one call and killed there, for every k from entry to return,
+   and also while the call sleeps. Then a survivor carries on with the same objects under a deadline: they
+   work, nothing is lost but what the victim had in hand, nothing is torn, nothing comes twice, and the
+   arena's blocks are all accounted for.
+
+       kill [-s SEED] [-t SECONDS] [OPERATION...]     without -t all points, with it a random sample
+
+   It prints for each operation: how many instructions it has, how many victims were killed in it, how often a
+   survivor hung, how often something was lost that may be lost (a message in the victim's hands, a lock's
+   soundness, a block), and how often something happened that must not.
+
+   Two drivers share the points out. Each is a family of its own: the tracer and the survivor in one. When a
+   check fails or hangs, that driver is replaced and the next one goes on behind the point. */
+#define MPROC_IMPLEMENTATION
+#include "../../mproc.h"
+#include <dlfcn.h>
+#include <stdarg.h>
+#include "step.h"
+
+#define ROOM         1024  /* bytes of the longest message */
+#define VICTIMS      10000 /* numbers of the victim's own messages */
+#define MANY         5
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#define SOON         2.0 /* seconds within which what should happen at once happens on a loaded machine */
+
+typedef struct operation {
+    const char *name;
+    void (*setup)(void);     /* fresh objects, in the survivor */
+    void (*before)(void);    /* in the victim, before it counts */
+    void (*meanwhile)(void); /* in the survivor, between the two */
+    void (*victim)(void);    /* the operation */
+    void (*unblock)(void);   /* in the survivor, when the victim sleeps */
+    void (*check)(void);     /* in the survivor; frees the objects */
+    pid_t (*attach)(
+        void); /* instead of before and victim: a process that is there already; it counts until */
+    void (*stimulus)(void); /* ... it sleeps again after this */
+    void (*begin)(void);    /* once before many points */
+    void (*end)(void);      /* once after them */
+    bool sleeps;            /* its sleep is the end of it: nobody helps it on */
+    size_t size;            /* of a message or block */
+    size_t most;            /* bound of a queue, capacity of a ring */
+    size_t there;           /* messages put beforehand */
+    size_t hands;           /* how many messages the victim may take with it */
+    size_t spare;           /* bytes of blocks that may be lost with it */
+} operation;
+
+/* ---- What drivers and their keeper share ---- */
+
+typedef struct tally {
+    uint32_t instructions, kills, hangs, losses, forbidden;
+} tally;
+
+typedef struct driver {
+    pid_t pid;
+    double alive;  /* when it was last seen at work */
+    size_t op, k;  /* where it is */
+    uintptr_t at;  /* the victim's next instruction */
+    bool checking; /* the victim is dead, the survivor at work */
+    bool done;
+    unsigned lives;
+    /* what the processes of one point tell each other */
+    int here[4]; /* a companion is about to sleep */
+    int ran[8];  /* how often a task or child ran */
+    int gate;    /* tasks wait until it is open */
+    int round;   /* numbers the points, so that a task handed in at an earlier one is known */
+    int late;    /* how many of those ran */
+} driver;
+
+static struct board {
+    tally tally[128];
+    driver driver[2];
+    uint64_t seed;
+    double until; /* of a sample; 0: all points */
+} * board;
+
+static driver *me;
+static const operation *op;
+static void clear_up(void);
+
+#define PEEK(place)        __atomic_load_n((place), __ATOMIC_SEQ_CST)
+#define POKE(place, value) __atomic_store_n((place), (value), __ATOMIC_SEQ_CST)
+#define BUMP(place)        __atomic_add_fetch((place), 1, __ATOMIC_SEQ_CST)
+
+static void nap(double seconds) {
+    struct timespec t = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    nanosleep(&t, NULL);
+}
+
+/* The functions an address stands in, innermost first. */
+static void print_place(uintptr_t at) {
+    Dl_info info;
+    char command[700], line[300];
+    if (dladdr((void *)at, &info) == 0 || info.dli_fbase == NULL) {
+        printf("0x%lx", (unsigned long)at);
+        return;
+    }
+    if (info.dli_sname != NULL) printf("%s ", info.dli_sname);
+    snprintf(command, sizeof command, "addr2line -i -s -f -e %s 0x%lx 2>/dev/null | paste - - | head -4",
+             strcmp(info.dli_fname, "") == 0 || strchr(info.dli_fname, '/') == NULL ? "/proc/self/exe"
+                                                                                    : info.dli_fname,
+             (unsigned long)(at - (uintptr_t)info.dli_fbase));
+    FILE *tool = popen(command, "r");
+    const char *gap = "";
+    while (tool != NULL && fgets(line, sizeof line, tool) != NULL) {
+        line[strcspn(line, "\n")] = 0;
+        for (char *c = line; *c != 0; c++)
+            if (*c == '\t') *c = ' ';
+        printf("%s%s", gap, line);
+        gap = " < ";
+    }
+    if (tool != NULL) pclose(tool);
+}
+
+static void print_point(const driver *d, const char *what) {
+    printf("FAIL %s at %zu of %u: %s; the victim was in ", op->name, d->k, board->tally[d->op].instructions,
+           what);
+    print_place(d->at);
+    printf("\n");
+    fflush(stdout);
+}
+
+/* A promise is broken: says so, and leaves the rest to the next driver. */
+static void __attribute__((noreturn, format(printf, 1, 2))) flaw(const char *format, ...) {
+    char text[600];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    BUMP(&board->tally[me->op].forbidden);
+    print_point(me, text);
+    clear_up();
+    _exit(3);
+}
+#define CHECK(condition)                                                     \
+    do {                                                                     \
+        if (!(condition)) flaw("line %d: not so: %s", __LINE__, #condition); \
+    } while (0)
+#define CHECK_IS(actual, expected)                                                        \
+    do {                                                                                  \
+        long long actual_ = (long long)(actual), expected_ = (long long)(expected);       \
+        if (actual_ != expected_)                                                         \
+            flaw("line %d: %s is %lld, not %lld", __LINE__, #actual, actual_, expected_); \
+    } while (0)
+#define EVENTUALLY(condition)                                                                          \
+    do {                                                                                               \
+        double end_ = step_clock() + SOON;                                                             \
+        while (!(condition)) {                                                                         \
+            if (step_clock() > end_) flaw("line %d: not within %g s: %s", __LINE__, SOON, #condition); \
+            nap(0.0002);                                                                               \
+        }                                                                                              \
+    } while (0)
+
+/* ---- The world of one point ---- */
+
+static struct world {
+    mproc_lock *lock;
+    mproc_rlock *rlock;
+    mproc_semaphore *semaphore;
+    mproc_event *event;
+    mproc_condition *condition;
+    mproc_barrier *barrier;
+    mproc_queue *queue;
+    mproc_ring *ring;
+    mproc_conn *ends[2];
+    mproc_pool *pool;
+    mproc_future *future, *future2;
+    mproc_file *file;
+    char *block[16];
+    size_t used; /* bytes of the arena in use before */
+    pid_t companion[4];
+    int companions;
+    bool held;      /* the survivor holds the lock */
+    bool unblocked; /* the survivor has done its part for a victim that slept */
+    bool finished;  /* the victim has returned */
+    bool marked;    /* it was notified and had not gone on */
+    int ids[1100];  /* the messages put by the survivor and not taken by it, in order */
+    int n;
+    char folder[64], path[96];
+    char data[MANY * ROOM]; /* what the victim puts */
+    size_t done, respawned; /* what the pool should have counted */
+} w;
+
+static void lost(void) { BUMP(&board->tally[me->op].losses); }
+
+/* Companions: processes that wait while the victim works. */
+static void companion(int (*work)(void)) {
+    int who = w.companions++;
+    POKE(&me->here[who], 0);
+    pid_t parent = getpid(), pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent) _exit(0);
+        POKE(&me->here[who], 1);
+        int error = work();
+        _exit(error < 0 ? -error : 0); /* an errno fits */
+    }
+    if (pid < 0) flaw("fork: %s", strerror(errno));
+    w.companion[who] = pid;
+    EVENTUALLY(PEEK(&me->here[who]) && step_state(pid) == 'S');
+}
+static bool companion_ended(int who, int *error) {
+    int status;
+    if (waitpid(w.companion[who], &status, WNOHANG) != w.companion[who]) return false;
+    w.companion[who] = 0;
+    if (!WIFEXITED(status)) flaw("companion %d died by signal %d", who, WTERMSIG(status));
+    *error = -WEXITSTATUS(status);
+    return true;
+}
+static int companion_end(int who) {
+    int error = 0;
+    double end = step_clock() + SOON;
+    while (!companion_ended(who, &error)) {
+        if (step_clock() > end) flaw("companion %d still waits after %g s", who, SOON);
+        nap(0.0001);
+    }
+    return error;
+}
+
+/* Bytes of the arena in use, and whether its blocks, bins and lengths agree. */
+static size_t arena_used(void) {
+    mproc__arena *a = mproc__shared;
+    size_t used = 0, before = 0, unused = 0, binned = 0;
+    mproc__arena_lock(a);
+    char *p = a->first;
+    bool last_free = false;
+    for (mproc__block *b; p < a->top; p += before) {
+        b = mproc__block_at(p);
+        size_t size = mproc__size_of(b);
+        if (size < MPROC__SMALLEST || size % 16 != 0) flaw("arena: a block of %zu bytes", size);
+        if (b->before != before) flaw("arena: before is %zu, not %zu", b->before, before);
+        if (!mproc__used(b) && last_free) flaw("arena: two free blocks side by side");
+        last_free = !mproc__used(b);
+        if (last_free) unused += size;
+        else used += size;
+        before = size;
+    }
+    if (p != a->top) flaw("arena: the chain misses its end");
+    if (last_free) flaw("arena: the last block is free");
+    if (mproc__block_at(a->top)->before != before && before != 0) flaw("arena: the end is not told");
+    for (unsigned i = 0; i < MPROC__BINS; i++) {
+        if ((a->bin[i] != NULL) != ((a->map[i / 32] >> i % 32 & 1) != 0))
+            flaw("arena: bin %u and map differ", i);
+        mproc__block *prev = NULL;
+        for (mproc__block *b = a->bin[i]; b != NULL; prev = b, b = b->next) {
+            if (mproc__used(b) || b->prev != prev || mproc__bin_of(mproc__size_of(b)) != i)
+                flaw("arena: bin %u holds what it should not", i);
+            binned += mproc__size_of(b);
+        }
+    }
+    if (binned != unused) flaw("arena: %zu bytes free, %zu in bins", unused, binned);
+    mproc__mutex_unlock(&a->lock);
+    return used;
+}
+
+/* Blocks of many sizes can be had, do not overlap, and can be given back in any order. */
+static void arena_works(void) {
+    static const size_t sizes[] = {1, 16, 24, 100, 112, 400, 1000, 4096, 5000, 30000, 64, 48};
+    char *block[COUNT(sizes)];
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        CHECK((block[i] = (char *)mproc_shm_new(sizes[i])) != NULL);
+        for (size_t k = 0; k < sizes[i]; k++)
+            if (block[i][k] != 0) flaw("arena: memory not zeroed");
+        memset(block[i], (int)i + 1, sizes[i]);
+    }
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        size_t one = i * 5 % COUNT(sizes);
+        for (size_t k = 0; k < sizes[one]; k++)
+            if (block[one][k] != (char)(one + 1)) flaw("arena: blocks overlap");
+        CHECK_IS(mproc_free(block[one]), 0);
+    }
+}
+
+/* ---- Locks ---- */
+
+/* Takes the lock as its dead holder's heir, or as if nothing had been; then it is sound. */
+static void lock_is_sound(mproc_lock *lock) {
+    int error = mproc_lock_acquire(lock, SOON);
+    if (error == MPROC_EOWNERDEAD) lost();
+    CHECK(error == 0 || error == MPROC_EOWNERDEAD);
+    CHECK_IS(mproc_lock_owner_died(lock), error != 0);
+    CHECK_IS(mproc_lock_release(lock), 0);
+    CHECK_IS(mproc_lock_release(lock), MPROC_EPERM);
+    CHECK_IS(mproc_lock_acquire(lock, 0), 0);
+    CHECK(!mproc_lock_owner_died(lock));
+    CHECK_IS(mproc_lock_release(lock), 0);
+}
+
+static void lock_setup(void) { CHECK((w.lock = mproc_lock_new()) != NULL); }
+static void lock_setup_held(void) {
+    lock_setup();
+    CHECK_IS(mproc_lock_acquire(w.lock, 0), 0);
+    w.held = true;
+}
+static int lock_companion(void) {
+    int error = mproc_lock_acquire(w.lock, 10);
+    int released = mproc_lock_release(w.lock);
+    return released != 0 ? released : error;
+}
+static void lock_acquire(void) { mproc_lock_acquire(w.lock, MPROC_FOREVER); }
+static void lock_meanwhile(void) { companion(lock_companion); }
+static void lock_release(void) { mproc_lock_release(w.lock); }
+static void lock_let_go(void) {
+    if (w.held) CHECK_IS(mproc_lock_release(w.lock), 0);
+    w.held = false;
+}
+static void lock_check(void) {
+    lock_let_go();
+    for (int i = 0; i < w.companions; i++) {
+        int error = companion_end(i);
+        CHECK(error == 0 || error == MPROC_EOWNERDEAD);
+    }
+    lock_is_sound(w.lock);
+    CHECK_IS(mproc_lock_free(w.lock), 0);
+}
+static void lock_new(void) { POKE(&w.lock, mproc_lock_new()); }
+static void lock_free(void) { mproc_lock_free(w.lock); }
+static void lock_free_check(void) {
+    int error = mproc_lock_free(w.lock);
+    CHECK(error == 0 || error == MPROC_EINVAL);
+}
+static void nothing(void) {}
+
+static void rlock_setup(void) { CHECK((w.rlock = mproc_rlock_new()) != NULL); }
+static void rlock_setup_held(void) {
+    rlock_setup();
+    CHECK_IS(mproc_rlock_acquire(w.rlock, 0), 0);
+    w.held = true;
+}
+static void rlock_acquire(void) { mproc_rlock_acquire(w.rlock, MPROC_FOREVER); }
+static void rlock_acquire_twice(void) {
+    rlock_acquire();
+    rlock_acquire();
+}
+static void rlock_release_twice(void) {
+    mproc_rlock_release(w.rlock);
+    mproc_rlock_release(w.rlock);
+}
+static void rlock_let_go(void) {
+    if (w.held) CHECK_IS(mproc_rlock_release(w.rlock), 0);
+    w.held = false;
+}
+static void rlock_check(void) {
+    rlock_let_go();
+    int error = mproc_rlock_acquire(w.rlock, SOON);
+    if (error == MPROC_EOWNERDEAD) lost();
+    CHECK(error == 0 || error == MPROC_EOWNERDEAD);
+    CHECK_IS(mproc_rlock_acquire(w.rlock, 0), 0);
+    CHECK_IS(mproc_rlock_release(w.rlock), 0);
+    CHECK_IS(mproc_rlock_release(w.rlock), 0);
+    CHECK_IS(mproc_rlock_release(w.rlock), MPROC_EPERM);
+    CHECK_IS(mproc_rlock_acquire(w.rlock, 0), 0);
+    CHECK_IS(mproc_rlock_release(w.rlock), 0);
+    CHECK_IS(mproc_rlock_free(w.rlock), 0);
+}
+
+/* ---- Semaphore: how many permits there are in all is known but for the victim's one ---- */
+
+static int semaphore_companion(void) { return mproc_semaphore_acquire(w.semaphore, 10); }
+static void semaphore_setup(void) { CHECK((w.semaphore = mproc_semaphore_new((unsigned)op->there)) != NULL); }
+static void semaphore_acquire(void) { mproc_semaphore_acquire(w.semaphore, MPROC_FOREVER); }
+static void semaphore_release(void) { mproc_semaphore_release(w.semaphore); }
+static void semaphore_unblock_companion(void) { /* which waits behind the victim */
+    companion(semaphore_companion);
+    semaphore_release();
+}
+static void semaphore_setup_companion(void) {
+    semaphore_setup();
+    companion(semaphore_companion);
+}
+static void semaphore_acquire_check(void) { /* permits in it: op->there; one may be gone */
+    int value = mproc_semaphore_value(w.semaphore), was = (int)op->there + (w.unblocked ? 1 : 0);
+    CHECK(value == was || value == was - 1);
+    if (w.finished) CHECK_IS(value, was - 1);
+    if (value < was) lost();
+    CHECK_IS(mproc_semaphore_release(w.semaphore), 0);
+    for (int i = 0; i <= value; i++) CHECK_IS(mproc_semaphore_acquire(w.semaphore, SOON), 0);
+    CHECK_IS(mproc_semaphore_acquire(w.semaphore, 0), MPROC_ETIMEDOUT);
+    CHECK_IS(mproc_semaphore_free(w.semaphore), 0);
+}
+static void semaphore_release_check(void) { /* a companion waits; the victim's permit is there or not */
+    int error;
+    double end = step_clock() + (w.finished ? SOON : 0.0);
+    bool got = companion_ended(0, &error);
+    while (!got && step_clock() < end) {
+        nap(0.0002);
+        got = companion_ended(0, &error);
+    }
+    if (w.finished) CHECK(got);
+    CHECK_IS(mproc_semaphore_release(w.semaphore), 0);
+    if (!got) error = companion_end(0);
+    CHECK_IS(error, 0);
+    int value = mproc_semaphore_value(w.semaphore);
+    CHECK(value == 0 || value == 1);
+    if (w.finished) CHECK_IS(value, 1);
+    CHECK_IS(mproc_semaphore_acquire(w.semaphore, 0), value == 1 ? 0 : MPROC_ETIMEDOUT);
+    CHECK_IS(mproc_semaphore_free(w.semaphore), 0);
+}
+static void
+semaphore_waiters_check(void) { /* victim and companion wait: a permit may be lost, none is doubled */
+    if (!w.unblocked) semaphore_unblock_companion();
+    CHECK_IS(mproc_semaphore_release(w.semaphore), 0);
+    CHECK_IS(companion_end(0), 0);
+    int value = mproc_semaphore_value(w.semaphore);
+    CHECK(value == 0 || value == 1);
+    if (value == 0) lost();
+    if (!w.unblocked) CHECK_IS(value, 1);
+    CHECK_IS(mproc_semaphore_free(w.semaphore), 0);
+}
+
+/* ---- Event ---- */
+
+static int event_companion(void) { return mproc_event_wait(w.event, 10); }
+static void event_setup(void) { CHECK((w.event = mproc_event_new()) != NULL); }
+static void event_setup_set(void) {
+    event_setup();
+    mproc_event_set(w.event);
+}
+static void event_setup_companion(void) {
+    event_setup();
+    companion(event_companion);
+}
+static void event_set(void) { mproc_event_set(w.event); }
+static void event_clear(void) { mproc_event_clear(w.event); }
+static void event_wait(void) { mproc_event_wait(w.event, MPROC_FOREVER); }
+static void event_check(void) {
+    bool set = mproc_event_is_set(w.event);
+    if (w.finished && op->victim == event_set) CHECK(set);
+    if (w.finished && op->victim == event_clear) CHECK(!set);
+    if (set && w.companions > 0) CHECK_IS(companion_end(0), 0);
+    CHECK_IS(mproc_event_set(w.event), 0);
+    if (!set && w.companions > 0) CHECK_IS(companion_end(0), 0);
+    CHECK_IS(mproc_event_wait(w.event, 0), 0);
+    CHECK_IS(mproc_event_clear(w.event), 0);
+    CHECK_IS(mproc_event_wait(w.event, 0), MPROC_ETIMEDOUT);
+    CHECK_IS(mproc_event_free(w.event), 0);
+}
+
+/* ---- Condition ---- */
+
+static bool good_lock(int error) { return error == 0 || error == MPROC_EOWNERDEAD; }
+
+static int condition_companion(void) {
+    int error = mproc_condition_acquire(w.condition, 10);
+    if (!good_lock(error)) return error;
+    error = mproc_condition_wait(w.condition, 10);
+    int released = mproc_condition_release(w.condition);
+    return released != 0 ? released : error;
+}
+static void condition_companions(int n) {
+    for (int i = 0; i < n; i++) companion(condition_companion);
+    for (int waiting = 0; waiting < n;) { /* asleep on the lock is not enough: until all stand in the list */
+        CHECK(good_lock(mproc_condition_acquire(w.condition, SOON)));
+        waiting = 0;
+        for (mproc__waiter *one = w.condition->first; one != NULL; one = one->next) waiting++;
+        mproc_condition_release(w.condition);
+    }
+}
+static void condition_setup(void) { CHECK((w.condition = mproc_condition_new(NULL)) != NULL); }
+static void condition_setup_companion(void) {
+    condition_setup();
+    condition_companions(1);
+}
+static void condition_setup_companions(void) {
+    condition_setup();
+    condition_companions(2);
+}
+static void condition_acquire(void) { mproc_condition_acquire(w.condition, MPROC_FOREVER); }
+static void condition_wait(void) { mproc_condition_wait(w.condition, MPROC_FOREVER); }
+static void condition_notify(void) { mproc_condition_notify(w.condition, 1); }
+static void condition_notify_all(void) { mproc_condition_notify_all(w.condition); }
+static void condition_wake(unsigned n) {
+    CHECK(good_lock(mproc_condition_acquire(w.condition, SOON)));
+    CHECK_IS(mproc_condition_notify(w.condition, n), 0);
+    CHECK_IS(mproc_condition_release(w.condition), 0);
+}
+static void condition_unblock(void) { /* a companion waits behind the victim */
+    if (w.companions == 0) condition_companions(1);
+    condition_wake(1);
+}
+static bool condition_entry(pid_t pid, bool notified) {
+    for (mproc__waiter *one = w.condition->first; one != NULL; one = one->next)
+        if (one->pid == (uint32_t)pid && (one->asleep == 0) == notified) return true;
+    return false;
+}
+static void condition_wait_check(void) {
+    if (w.unblocked) {
+        /* Killed before it took its notification out of the list, the victim must not keep it. */
+        if (!condition_entry(step.pid, true)) condition_wake(1);
+        int error = companion_end(0);
+        CHECK(good_lock(error));
+    }
+    int error = mproc_condition_acquire(w.condition, SOON);
+    CHECK(good_lock(error));
+    CHECK_IS(mproc_condition_notify_all(w.condition), 0);
+    CHECK_IS(mproc_condition_wait(w.condition, 0.0), MPROC_ETIMEDOUT);
+    CHECK_IS(mproc_condition_release(w.condition), 0);
+    CHECK_IS(mproc_condition_free(w.condition), 0);
+}
+static void condition_notify_check(void) {
+    for (int i = 0; i < w.companions; i++) {
+        if (w.finished && (i == 0 || op->victim == condition_notify_all)) continue;
+        condition_wake(1);
+    }
+    condition_wake(8);
+    for (int i = 0; i < w.companions; i++) CHECK(good_lock(companion_end(i)));
+    CHECK_IS(mproc_condition_free(w.condition), 0);
+}
+
+/* ---- Barrier ---- */
+
+static int barrier_companion(void) {
+    int place = mproc_barrier_wait(w.barrier, 10);
+    return place < 0 ? place : 0;
+}
+static void barrier_setup(void) { CHECK((w.barrier = mproc_barrier_new((unsigned)op->most)) != NULL); }
+static void barrier_setup_companion(void) {
+    barrier_setup();
+    companion(barrier_companion);
+}
+static void barrier_wait(void) { mproc_barrier_wait(w.barrier, MPROC_FOREVER); }
+static void barrier_join_in(void) {
+    int place = mproc_barrier_wait(w.barrier, SOON);
+    CHECK(place == 0 || place == 1 || place == MPROC_EBROKEN);
+}
+static void barrier_works(void) {
+    CHECK_IS(mproc_barrier_reset(w.barrier), 0);
+    w.companions = 0;
+    for (size_t i = 1; i < op->most; i++) companion(barrier_companion);
+    CHECK_IS(mproc_barrier_wait(w.barrier, SOON), (int)op->most - 1);
+    for (size_t i = 1; i < op->most; i++) CHECK_IS(companion_end((int)i - 1), 0);
+    CHECK_IS(mproc_barrier_free(w.barrier), 0);
+}
+static void barrier_first_check(void) { /* of two: the victim came first, the survivor second */
+    if (!w.unblocked) {
+        int place = mproc_barrier_wait(w.barrier, 0.0);
+        CHECK(place == 1 || place == MPROC_ETIMEDOUT || place == MPROC_EBROKEN);
+    }
+    barrier_works();
+}
+static void barrier_last_check(void) { /* a companion waits: with the victim it is complete, or is told */
+    uint64_t word = MPROC__LOAD(&w.barrier->word);
+    bool complete = mproc__generation(word) != 0;
+    if (w.finished) CHECK(complete);
+    if (!complete && mproc__arrived(word) == 1) CHECK_IS(mproc_barrier_wait(w.barrier, SOON), 1);
+    CHECK_IS(companion_end(0), 0);
+    barrier_works();
+}
+static void barrier_middle_check(void) { /* of three: a companion and the victim, the third never comes */
+    uint64_t word = MPROC__LOAD(&w.barrier->word);
+    if (mproc__arrived(word) == 2) {
+        CHECK_IS(companion_end(0), MPROC_EBROKEN);
+    } else {
+        CHECK_IS(mproc_barrier_abort(w.barrier), 0);
+        CHECK_IS(companion_end(0), MPROC_EBROKEN);
+    }
+    barrier_works();
+}
+
+/* ---- Shared memory ---- */
+
+/* Blocks in use between free ones: the victim's neighbours. */
+static void blocks_setup(void) {
+    static const size_t sizes[] = {40, 300, 40, 300, 1000, 300, 40, 200, 4000, 40};
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        CHECK((w.block[i] = (char *)mproc_shm_new(sizes[i])) != NULL);
+        memset(w.block[i], (int)i + 65, sizes[i]);
+    }
+    static const size_t gone[] = {1, 4, 7};
+    for (size_t i = 0; i < COUNT(gone); i++) {
+        mproc_free(w.block[gone[i]]);
+        w.block[gone[i]] = NULL;
+    }
+}
+static void blocks_setup_pair(void) { /* block 2 stands between two free ones */
+    blocks_setup();
+    mproc_free(w.block[3]);
+    w.block[3] = NULL;
+}
+static void value_new(void) {
+    int *value = mproc_value_new(int, 7);
+    if (value == NULL || *value != 7) abort();
+}
+static void array_new(void) {
+    char *array = mproc_array_new(char, op->size);
+    if (array == NULL) abort();
+}
+static void array_from(void) {
+    static const char source[200] = "abc";
+    char *array = mproc_array_from(char, source, sizeof source);
+    if (array == NULL || array[1] != 'b') abort();
+}
+static void shm_new(void) {
+    if (mproc_shm_new(op->size) == NULL) abort();
+}
+static void shm_free(void) { mproc_free(w.block[op->there]); }
+static void blocks_check(void) {
+    for (int i = 0; i < 10; i++) {
+        bool victims = op->victim == shm_free && (size_t)i == op->there;
+        if (w.block[i] == NULL) continue;
+        if (!victims)
+            for (size_t k = 0; k < mproc_array_len(w.block[i]); k++)
+                if (w.block[i][k] != (char)(i + 65)) flaw("block %d has changed", i);
+        int error = mproc_free(w.block[i]);
+        CHECK(error == 0 || (victims && error == MPROC_EINVAL));
+        if (victims && w.finished) CHECK_IS(error, MPROC_EINVAL);
+    }
+}
+
+/* ---- Messages ---- */
+
+static void message_make(char *to, size_t size, int id) {
+    for (size_t i = 0; i < size; i++) to[i] = (char)(id * 7 + (int)i);
+    if (size >= sizeof id) memcpy(to, &id, sizeof id);
+}
+static int message_read(const char *from, size_t size) { /* its number, if it is whole */
+    char should[ROOM];
+    int id;
+    if (size != op->size) flaw("a message of %zd bytes instead of %zu", (ssize_t)size, op->size);
+    memcpy(&id, from, sizeof id);
+    message_make(should, size, id);
+    if (memcmp(from, should, size) != 0) flaw("message %d is torn", id);
+    return id;
+}
+static void queue_get_short(void);
+
+/* Of the survivor's messages at most `hands` are gone, from the front; of the victim's a first part is there,
+   behind those. All or none of what one call of a ring moves. */
+static void messages_check(const int *got, int n, bool whole, bool puts, size_t count) {
+    int mine = 0, victims = 0, missing = 0;
+    while (mine < n && got[mine] < VICTIMS) mine++;
+    int offset = w.n - mine;
+    while (mine + victims < n) {
+        if (got[mine + victims] != VICTIMS + victims)
+            flaw("after %d messages comes %d", mine + victims, got[mine + victims]);
+        victims++;
+    }
+    missing = offset;
+    if (missing < 0) flaw("%d messages too many", -missing);
+    for (int i = 0; i < mine; i++)
+        if (got[i] != w.ids[i + offset]) flaw("message %d comes instead of %d", got[i], w.ids[i + offset]);
+    size_t hands = puts ? 0 : op->hands;
+    if ((size_t)missing > hands) flaw("%d messages are lost, the first of them %d", missing, w.ids[0]);
+    if (missing > 0) lost();
+    if (op->victim == queue_get_short && w.finished && missing != 0)
+        flaw("a message too large was not left there");
+    else if (!puts && w.finished && (size_t)missing != op->hands && op->victim != queue_get_short)
+        flaw("%d of %zu messages were taken", missing, op->hands);
+    if (!puts && whole && missing != 0 && (size_t)missing != op->hands)
+        flaw("only %d messages are gone", missing);
+    if (puts && whole && victims != 0 && (size_t)victims != count)
+        flaw("only %d of %zu messages", victims, count);
+    if (puts && w.finished && (size_t)victims != count)
+        flaw("%d of %zu messages after its return", victims, count);
+    if (!puts && victims != 0) flaw("messages from nowhere");
+}
+
+/* ---- Queue ---- */
+
+static int queue_put_one(int id) {
+    char data[ROOM];
+    message_make(data, op->size, id);
+    int error = mproc_queue_put(w.queue, data, op->size, 0);
+    if (error == 0) w.ids[w.n++] = id;
+    return error;
+}
+static int queue_get_one(double timeout) { /* a number, or an error */
+    char data[ROOM];
+    ssize_t n = mproc_queue_get(w.queue, data, sizeof data, timeout);
+    return n < 0 ? (int)n : message_read(data, (size_t)n);
+}
+static void queue_setup(void) {
+    CHECK((w.queue = mproc_queue_new(op->most)) != NULL);
+    for (size_t i = 0; i < op->there; i++) CHECK_IS(queue_put_one((int)i + 1), 0);
+}
+static void queue_setup_full(void) {
+    CHECK((w.queue = mproc_queue_new(op->most)) != NULL);
+    int id = 1;
+    while (queue_put_one(id) == 0) id++;
+}
+static void queue_put(void) {
+    if (mproc_queue_put(w.queue, w.data, op->size, MPROC_FOREVER) != 0) abort();
+}
+static void queue_put_many(void) {
+    if (mproc_queue_put_many(w.queue, w.data, MANY, op->size, MPROC_FOREVER) != MANY) abort();
+}
+static void queue_get(void) {
+    char data[ROOM];
+    if (mproc_queue_get(w.queue, data, sizeof data, MPROC_FOREVER) != (ssize_t)op->size) abort();
+}
+static void queue_get_exact(void) {
+    char data[ROOM];
+    if (mproc_queue_get(w.queue, data, op->size, MPROC_FOREVER) != (ssize_t)op->size) abort();
+}
+static void queue_get_short(void) {
+    char data[ROOM];
+    if (mproc_queue_get(w.queue, data, op->size - 1, MPROC_FOREVER) != MPROC_EMSGSIZE) abort();
+}
+static void queue_take(void) {
+    size_t size;
+    if (mproc_queue_take(w.queue, &size, MPROC_FOREVER) == NULL || size != op->size) abort();
+}
+static void queue_get_many(void) {
+    char data[MANY * ROOM];
+    ssize_t n = mproc_queue_get_many(w.queue, data, MANY, op->size, MPROC_FOREVER);
+    if (n < 1) abort();
+}
+static void queue_close(void) { mproc_queue_close(w.queue); }
+static void queue_task_done(void) {
+    if (mproc_queue_task_done(w.queue) != 0) abort();
+}
+static void queue_forget(int n) { /* the survivor has taken the first n */
+    memmove(w.ids, w.ids + n, (size_t)(w.n - n) * sizeof w.ids[0]);
+    w.n -= n;
+}
+static void queue_make_room(void) {
+    int n = op->most != 0 ? 1 : 40; /* of a pipe a whole page */
+    for (int i = 0; i < n; i++) {
+        CHECK_IS(queue_get_one(0), w.ids[i]);
+        CHECK_IS(mproc_queue_task_done(w.queue), 0);
+    }
+    queue_forget(n);
+}
+static void queue_feed(void) { CHECK_IS(queue_put_one(500), 0); }
+
+/* Everything that can be got is as it should be, as many as qsize says; then the queue serves as ever. */
+static void queue_check(void) {
+    static int got[1200];
+    bool puts = op->victim == queue_put || op->victim == queue_put_many;
+    int n = 0, unmarked = 0, error;
+    size_t count = op->victim == queue_put_many ? MANY : 1;
+    if (!puts && op->victim != queue_close) { /* one more behind: as many as there should be */
+        error = queue_put_one(600);
+        CHECK_IS(error, 0);
+    }
+    size_t size = mproc_queue_qsize(w.queue);
+    CHECK_IS(mproc_queue_empty(w.queue), size == 0);
+    if (me->k % 4 < 2 && size > 0) { /* a buffer too small leaves it where it is */
+        char small[1];
+        CHECK_IS(mproc_queue_get(w.queue, small, 1, 0), MPROC_EMSGSIZE);
+        CHECK_IS(mproc_queue_qsize(w.queue), size);
+    }
+    while ((error = queue_get_one(0)) >= 0) got[n++] = error;
+    CHECK(error == MPROC_ETIMEDOUT || (op->victim == queue_close && error == MPROC_ECLOSED));
+    if (op->victim == queue_task_done) queue_forget(1); /* that the victim had got before */
+    messages_check(got, n, false, puts, count);
+    if ((size_t)n != size) flaw("qsize said %zu, there were %d", size, n);
+    CHECK(mproc_queue_empty(w.queue));
+    for (int i = 0; i < n; i++) CHECK_IS(mproc_queue_task_done(w.queue), 0);
+    size_t hands = op->hands + (op->victim == queue_task_done ? 1 : 0);
+    while (mproc_queue_join(w.queue, 0) != 0) {
+        CHECK_IS(mproc_queue_task_done(w.queue), 0);
+        unmarked++;
+    }
+    if (puts && unmarked > 0) flaw("join waits for %d messages that nobody can get", unmarked);
+    if ((size_t)unmarked > hands) flaw("join waits for %d messages too many", unmarked);
+    if (!puts && w.finished)
+        CHECK_IS(unmarked, op->victim == queue_get_short || op->victim == queue_task_done ? 0 : op->hands);
+    if (op->victim != queue_close) {
+        w.n = 0;
+        for (int i = 0; i < 3; i++) CHECK_IS(queue_put_one(700 + i), 0);
+        if (op->most != 0) { /* exactly as many as it should hold */
+            while (queue_put_one(703) == 0) continue;
+            CHECK_IS(w.n, op->most);
+            CHECK(mproc_queue_full(w.queue));
+        }
+        for (int i = 0; i < w.n; i++) CHECK_IS(queue_get_one(0), w.ids[i]);
+    }
+    CHECK_IS(mproc_queue_close(w.queue), 0);
+    CHECK_IS(queue_get_one(0), MPROC_ECLOSED);
+    CHECK_IS(queue_put_one(1), MPROC_ECLOSED);
+    CHECK_IS(mproc_queue_free(w.queue), 0);
+}
+static void queue_close_check(void) {
+    bool closed = w.queue->closed != 0;
+    if (w.finished) CHECK(closed);
+    if (!closed) CHECK_IS(mproc_queue_close(w.queue), 0);
+    for (int i = 0; i < w.companions; i++) CHECK_IS(companion_end(i), MPROC_ECLOSED);
+    queue_check();
+}
+static int queue_companion(void) { return queue_get_one(10); }
+static int queue_companion_put(void) {
+    char data[ROOM];
+    message_make(data, op->size, 1);
+    return mproc_queue_put(w.queue, data, op->size, 10);
+}
+static void queue_setup_getter(void) {
+    queue_setup();
+    companion(queue_companion);
+}
+static void queue_setup_putter(void) {
+    queue_setup_full();
+    companion(queue_companion_put);
+}
+static void queue_get_freed(void) { /* a putter waits: the victim makes room for it */
+    queue_get();
+}
+static void queue_get_freed_check(void) { /* room is made now at the latest */
+    int error = queue_get_one(0);
+    CHECK(error == w.ids[0] || error == w.ids[1]);
+    CHECK_IS(companion_end(0), 0);
+    while (queue_get_one(0) >= 0) continue;
+    CHECK_IS(mproc_queue_qsize(w.queue), 0);
+    CHECK_IS(mproc_queue_free(w.queue), 0);
+}
+static int queue_join_companion(void) { return mproc_queue_join(w.queue, 10); }
+static void queue_setup_joiner(void) {
+    queue_setup();
+    for (size_t i = 0; i < op->there; i++) CHECK_IS(queue_get_one(0), (int)i + 1);
+    companion(queue_join_companion);
+}
+static void queue_joiner_check(void) {
+    int error;
+    bool ended = w.finished;
+    if (ended) error = companion_end(0);
+    else {
+        int done = mproc_queue_task_done(w.queue);
+        CHECK(done == 0 || done == MPROC_EINVAL);
+        error = companion_end(0);
+    }
+    CHECK_IS(error, 0);
+    CHECK_IS(mproc_queue_free(w.queue), 0);
+}
+static void queue_new(void) {
+    if (mproc_queue_new(op->most) == NULL) abort();
+}
+static void queue_free(void) { mproc_queue_free(w.queue); }
+static void queue_free_check(void) {
+    int error = mproc_queue_free(w.queue);
+    CHECK(error == 0 || error == MPROC_EINVAL);
+    if (w.finished) CHECK_IS(error, MPROC_EINVAL);
+}
+
+/* ---- Ring ---- */
+
+static int ring_put_one(int id) {
+    char data[ROOM];
+    message_make(data, op->size, id);
+    int error = mproc_ring_put(w.ring, data, 0);
+    if (error == 0) w.ids[w.n++] = id;
+    return error;
+}
+static int ring_get_one(void) {
+    char data[ROOM];
+    int error = mproc_ring_get(w.ring, data, 0);
+    return error != 0 ? error : message_read(data, op->size);
+}
+static void ring_setup(void) {
+    CHECK((w.ring = mproc_ring_new(op->size, op->most)) != NULL);
+    for (int i = 0; i < 3; i++) { /* so that what follows goes around the end */
+        CHECK_IS(ring_put_one(1), 0);
+        CHECK_IS(ring_get_one(), 1);
+    }
+    w.n = 0;
+    for (size_t i = 0; i < op->there; i++) CHECK_IS(ring_put_one((int)i + 1), 0);
+}
+static void ring_put(void) {
+    if (mproc_ring_put(w.ring, w.data, MPROC_FOREVER) != 0) abort();
+}
+static void ring_put_many(void) {
+    if (mproc_ring_put_many(w.ring, w.data, MANY, MPROC_FOREVER) != MANY) abort();
+}
+static void ring_get(void) {
+    char data[ROOM];
+    if (mproc_ring_get(w.ring, data, MPROC_FOREVER) != 0) abort();
+}
+static void ring_get_many(void) {
+    char data[MANY * ROOM];
+    if (mproc_ring_get_many(w.ring, data, MANY, MPROC_FOREVER) < 1) abort();
+}
+static void ring_close(void) { mproc_ring_close(w.ring); }
+static void ring_make_room(void) {
+    for (size_t i = 0; i < op->most; i++) CHECK_IS(ring_get_one(), w.ids[i]);
+    queue_forget((int)op->most);
+}
+static void ring_feed(void) { CHECK_IS(ring_put_one(500), 0); }
+static void ring_check(void) {
+    int got[64], n = 0, error;
+    bool puts = op->victim == ring_put || op->victim == ring_put_many;
+    size_t count = op->victim == ring_put_many ? MANY : 1, size = mproc_ring_size(w.ring);
+    while ((error = ring_get_one()) >= 0) got[n++] = error;
+    CHECK(error == MPROC_ETIMEDOUT || (op->victim == ring_close && error == MPROC_ECLOSED));
+    messages_check(got, n, true, puts, count);
+    if ((size_t)n != size) flaw("size said %zu, there were %d", size, n);
+    if (op->victim == ring_close && w.finished) CHECK_IS(ring_put_one(1), MPROC_ECLOSED);
+    if (op->victim != ring_close) {
+        w.n = 0;
+        for (size_t i = 0; i < op->most; i++) CHECK_IS(ring_put_one(700 + (int)i), 0);
+        CHECK_IS(ring_put_one(1), MPROC_ETIMEDOUT);
+        for (size_t i = 0; i < op->most; i++) CHECK_IS(ring_get_one(), 700 + (int)i);
+    }
+    CHECK_IS(mproc_ring_close(w.ring), 0);
+    for (int i = 0; i < w.companions; i++) CHECK_IS(companion_end(i), MPROC_ECLOSED);
+    CHECK_IS(ring_get_one(), MPROC_ECLOSED);
+    CHECK_IS(mproc_ring_free(w.ring), 0);
+}
+static int ring_companion(void) {
+    char data[ROOM];
+    return mproc_ring_get(w.ring, data, 10);
+}
+static void ring_setup_getter(void) {
+    ring_setup();
+    companion(ring_companion);
+}
+static void ring_fed_check(void) { /* a getter waits; the victim's item comes or not, then the survivor's */
+    CHECK_IS(ring_put_one(1), 0);
+    CHECK_IS(companion_end(0), 0);
+    int one = ring_get_one();
+    CHECK(one == MPROC_ETIMEDOUT || one == 1);
+    if (w.finished) CHECK_IS(one, 1);
+    CHECK_IS(mproc_ring_free(w.ring), 0);
+}
+
+/* ---- Pipe ---- */
+
+static void conn_setup(void) {
+    char data[ROOM];
+    CHECK_IS(mproc_pipe_new(w.ends, false), 0);
+    for (size_t i = 0; i < op->there; i++) {
+        message_make(data, op->size, (int)i + 1);
+        CHECK_IS(mproc_conn_send(w.ends[1], data, op->size, 0), 0);
+        w.ids[w.n++] = (int)i + 1;
+    }
+}
+static void conn_send(void) {
+    if (mproc_conn_send(w.ends[1], w.data, op->size, MPROC_FOREVER) != 0) abort();
+}
+static void conn_recv(void) {
+    char data[ROOM];
+    if (mproc_conn_recv(w.ends[0], data, sizeof data, MPROC_FOREVER) != (ssize_t)op->size) abort();
+}
+static void conn_feed(void) {
+    char data[ROOM];
+    message_make(data, op->size, 500);
+    CHECK_IS(mproc_conn_send(w.ends[1], data, op->size, 0), 0);
+    w.ids[w.n++] = 500;
+}
+static void conn_check(void) {
+    char data[ROOM];
+    int got[16], count = 0;
+    ssize_t n;
+    while ((n = mproc_conn_recv(w.ends[0], data, sizeof data, 0)) >= 0)
+        got[count++] = message_read(data, (size_t)n);
+    CHECK(n == MPROC_ETIMEDOUT || n == MPROC_ECLOSED);
+    messages_check(got, count, true, op->victim == conn_send, 1);
+    message_make(data, op->size, 7);
+    CHECK_IS(mproc_conn_send(w.ends[1], data, op->size, 0), 0);
+    CHECK_IS(mproc_conn_recv(w.ends[0], data, sizeof data, 0), op->size);
+    CHECK_IS(message_read(data, op->size), 7);
+    CHECK_IS(mproc_conn_close(w.ends[1]), 0);
+    CHECK_IS(mproc_conn_recv(w.ends[0], data, sizeof data, SOON), MPROC_ECLOSED);
+    CHECK_IS(mproc_conn_close(w.ends[0]), 0);
+}
+
+/* ---- Pool ---- */
+
+static struct {
+    mproc_pool *pool;
+    size_t done, crashed, respawned; /* what it had counted before the point */
+    int late;                        /* tasks of earlier points that had run */
+} p;
+
+typedef struct job {
+    int id, round;
+    int wanted;     /* there is room for a result */
+    char rest[400]; /* of a large argument */
+} job;
+#define JOB offsetof(job, rest)
+
+static job job_of(int id, bool wanted) {
+    job it = {id, me->round, wanted, {0}};
+    return it;
+}
+static int task(const void *arg, void *result) {
+    const job *it = (const job *)arg;
+    BUMP(it->round == PEEK(&me->round) ? &me->ran[it->id] : &me->late);
+    if (it->wanted) *(int *)result = it->id * it->id;
+    return 0;
+}
+static int task_gate(const void *arg, void *result) {
+    const job *it = (const job *)arg;
+    (void)result;
+    BUMP(&me->ran[it->id]);
+    while (!PEEK(&me->gate)) nap(0.0002);
+    return 0;
+}
+static mproc_pool_counts counts(void) {
+    mproc_pool_counts c;
+    CHECK_IS(mproc_pool_stats(p.pool, &c), 0);
+    return c;
+}
+static void pool_begin(void) {
+    memset(&p, 0, sizeof p);
+    CHECK((p.pool = mproc_pool_new(1)) != NULL);
+}
+/* All slots come back, those of dead processes too. */
+static void pool_end(void) {
+    double end = step_clock() + 3.5;
+    while (board->until == 0) {
+        uint32_t taken = 0;
+        for (uint32_t i = 0; i < p.pool->segments * MPROC__SEGMENT; i++)
+            taken += mproc__state(MPROC__LOAD(&mproc__slot(p.pool, i)->word)) != MPROC__FREE;
+        if (taken == 0) break;
+        if (step_clock() > end) flaw("%u slots of the pool have not come back", taken);
+        nap(0.01);
+    }
+    CHECK_IS(mproc_pool_free(p.pool), 0);
+    p.pool = NULL;
+}
+static bool pool_idle(void) {
+    mproc_pool_counts c = counts();
+    const mproc__worker *worker = &p.pool->worker[0];
+    return c.pending + c.running == 0 && c.workers == 1 && PEEK(&worker->ready) == 1 &&
+           PEEK(&p.pool->work) == 1 && step_state((pid_t)worker->pid) == 'S';
+}
+static void pool_setup(void) {
+    EVENTUALLY(pool_idle());
+    BUMP(&me->round);
+    memset(me->ran, 0, sizeof me->ran);
+    POKE(&me->gate, 0);
+    mproc_pool_counts c = counts();
+    p.done = c.done;
+    p.crashed = c.crashed;
+    p.respawned = c.respawned;
+    p.late = PEEK(&me->late);
+}
+static void pool_works(void) {
+    job it = job_of(7, true);
+    int result = 0;
+    CHECK_IS(mproc_pool_apply(p.pool, task, &it, JOB, &result, sizeof result), 0);
+    CHECK_IS(result, 49);
+    CHECK_IS(PEEK(&me->ran[7]), 1);
+}
+/* The victim's task (number 3) ran once or not at all. */
+static void pool_check(void) {
+    POKE(&me->gate, 1);
+    if (me->k / 2 % 2 == 1) EVENTUALLY(mproc__ready_peek(p.pool) == 0); /* let the worker find it by itself */
+    if (op->before == nothing && w.finished) EVENTUALLY(PEEK(&me->ran[3]) == 1);
+    pool_works();
+    if (w.future != NULL) {
+        CHECK_IS(mproc_future_get(w.future, NULL, SOON), 0);
+        CHECK_IS(mproc_future_free(w.future), 0);
+    }
+    EVENTUALLY(pool_idle());
+    CHECK(PEEK(&me->ran[3]) <= 1);
+    mproc_pool_counts c = counts();
+    CHECK_IS(c.done - p.done, 1 + PEEK(&me->ran[3]) + PEEK(&me->ran[1]) + PEEK(&me->late) - p.late);
+    CHECK_IS(c.crashed, p.crashed);
+}
+static void pool_submit(void) {
+    job it = job_of(3, false);
+    if (mproc_pool_submit(p.pool, task, &it, JOB, MPROC_FOREVER) != 0) abort();
+}
+static void pool_submit_large(void) {
+    job it = job_of(3, false);
+    if (mproc_pool_submit(p.pool, task, &it, sizeof it, MPROC_FOREVER) != 0) abort();
+}
+static void pool_apply_async(void) {
+    job it = job_of(3, true);
+    w.future2 = mproc_pool_apply_async(p.pool, task, &it, JOB, sizeof(int));
+    if (w.future2 == NULL) abort();
+}
+static void pool_await(void) { /* before get and free: it is done */
+    pool_apply_async();
+    if (mproc_future_wait(w.future2, MPROC_FOREVER) != 0) abort();
+}
+static void pool_get(void) {
+    int result;
+    if (mproc_future_get(w.future2, &result, MPROC_FOREVER) != 0 || result != 9) abort();
+}
+static void pool_future_free(void) {
+    if (mproc_future_free(w.future2) != 0) abort();
+}
+static void pool_setup_gate(void) {
+    pool_setup();
+    job it = job_of(1, false);
+    CHECK((w.future = mproc_pool_apply_async(p.pool, task_gate, &it, JOB, 0)) != NULL);
+    EVENTUALLY(PEEK(&me->ran[1]) == 1);
+}
+static void pool_open_gate(void) { POKE(&me->gate, 1); }
+static void pool_cancel(void) {
+    if (mproc_future_cancel(w.future2) != 0) abort();
+}
+static void pool_cancel_check(void) {
+    bool finished = w.finished;
+    w.finished = false;
+    pool_check();
+    if (finished) CHECK_IS(PEEK(&me->ran[3]), 0);
+}
+
+/* A worker, from its sleep through one task to its sleep. */
+static pid_t pool_worker(void) { return (pid_t)p.pool->worker[0].pid; }
+static void pool_stimulus(void) {
+    job it = job_of(5, true);
+    CHECK((w.future = mproc_pool_apply_async(p.pool, task, &it, JOB, sizeof(int))) != NULL);
+}
+static void pool_stimulus_submit(void) {
+    job it = job_of(5, false);
+    CHECK_IS(mproc_pool_submit(p.pool, task, &it, sizeof it, 0), 0);
+}
+static void pool_worker_check(void) {
+    int result = 0, error = 0;
+    if (w.future != NULL) {
+        error = mproc_future_get(w.future, &result, 1.0 + SOON);
+        CHECK(error == 0 || error == MPROC_ECRASHED);
+        if (error == 0) {
+            CHECK_IS(result, 25);
+            CHECK_IS(PEEK(&me->ran[5]), 1);
+        } else {
+            lost();
+            CHECK_IS(mproc_future_code(w.future), -SIGKILL);
+        }
+        if (w.finished) CHECK_IS(error, 0);
+        CHECK_IS(mproc_future_free(w.future), 0);
+    }
+    pool_works();
+    EVENTUALLY(pool_idle());
+    CHECK(PEEK(&me->ran[5]) <= 1);
+    mproc_pool_counts c = counts();
+    if (w.future != NULL) CHECK_IS(c.crashed - p.crashed, error != 0);
+    CHECK_IS(c.done - p.done + c.crashed - p.crashed, 2);
+    CHECK_IS(c.respawned - p.respawned, 1);
+}
+
+/* The supervisor, while it learns of a worker's death and replaces it; a pool for each point. */
+static void supervisor_setup(void) {
+    pool_begin();
+    pool_setup();
+    job first = job_of(1, false), second = job_of(2, true);
+    CHECK((w.future = mproc_pool_apply_async(p.pool, task_gate, &first, JOB, 0)) != NULL);
+    CHECK((w.future2 = mproc_pool_apply_async(p.pool, task, &second, JOB, sizeof(int))) != NULL);
+    EVENTUALLY(PEEK(&me->ran[1]) == 1);
+    EVENTUALLY(step_state(p.pool->supervisor) == 'S');
+}
+static pid_t supervisor_pid(void) { return p.pool->supervisor; }
+static void supervisor_stimulus(void) {
+    pid_t worker = pool_worker();
+    CHECK(worker > 0);
+    kill(worker, SIGKILL);
+    EVENTUALLY(step_state(worker) == 'Z');
+}
+static bool only_child_left(void); /* none but those the driver knows of */
+static void supervisor_check(void) {
+    int error = mproc_future_get(w.future, NULL, SOON);
+    CHECK(error == MPROC_ECRASHED || error == MPROC_EBROKEN);
+    int result = 0;
+    error = mproc_future_get(w.future2, &result, SOON);
+    CHECK(error == 0 || error == MPROC_EBROKEN);
+    if (error == 0) CHECK_IS(result, 4);
+    CHECK(PEEK(&me->ran[2]) <= 1);
+    job it = job_of(4, false);
+    error = mproc_pool_submit(p.pool, task, &it, JOB, SOON);
+    CHECK_IS(error, MPROC_EBROKEN);
+    CHECK_IS(mproc_future_free(w.future), 0);
+    CHECK_IS(mproc_future_free(w.future2), 0);
+    EVENTUALLY(only_child_left());
+    CHECK_IS(mproc_pool_free(p.pool), 0);
+    p.pool = NULL;
+}
+static void pool_new(void) {
+    mproc_pool_options options = {.workers = 1, .backlog = 16};
+    if (mproc_pool_new_with(&options) == NULL) abort();
+}
+static void orphans_check(void) { EVENTUALLY(only_child_left()); }
+
+/* ---- Processes ---- */
+
+static int child_once(void *arg) {
+    (void)arg;
+    BUMP(&me->ran[0]);
+    return 0;
+}
+static int child_forever(void *arg) {
+    (void)arg;
+    BUMP(&me->ran[0]);
+    for (;;) pause();
+    return 0;
+}
+static void process_setup(void) { memset(me->ran, 0, sizeof me->ran); }
+static void process_start(void) {
+    static mproc_process child;
+    child.target = child_once;
+    if (mproc_process_start(&child) != 0) abort();
+}
+static void daemon_start(void) {
+    static mproc_process child;
+    child.target = child_forever;
+    child.daemon = true;
+    if (mproc_process_start(&child) != 0) abort();
+}
+static void process_exit(void) { mproc_exit(0); }
+static void daemon_wait(void) { /* a child that runs */
+    daemon_start();
+    while (PEEK(&me->ran[0]) == 0) nap(0.0001);
+}
+static void process_check(void) {
+    EVENTUALLY(only_child_left());
+    CHECK(PEEK(&me->ran[0]) <= 1);
+    if (w.finished && op->victim == process_start) CHECK_IS(PEEK(&me->ran[0]), 1);
+}
+
+/* ---- Files ---- */
+
+static size_t file_content(char *to, size_t room) {
+    int fd = open(w.path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    ssize_t n = read(fd, to, room - 1);
+    close(fd);
+    CHECK(n >= 0);
+    to[n] = 0;
+    return (size_t)n;
+}
+static void file_setup(void) {
+    snprintf(w.folder, sizeof w.folder, "%s/mproc-kill-XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    CHECK(mkdtemp(w.folder) != NULL);
+    snprintf(w.path, sizeof w.path, "%s/file", w.folder);
+    int fd = open(w.path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(fd >= 0 && write(fd, "1", 1) == 1);
+    close(fd);
+    CHECK((w.file = mproc_file_open(w.path)) != NULL);
+}
+static void file_text(char *to, char what) {
+    memset(to, what, op->size);
+    to[op->size] = 0;
+}
+static void file_append(void) {
+    static char text[20000];
+    file_text(text, 'V');
+    if (mproc_file_append(w.file, text, op->size) != 0) abort();
+}
+static int file_edit(char **data, size_t *size, void *ctx) {
+    (void)ctx;
+    if (*size != 1) return 1;
+    ++**data;
+    return 0;
+}
+static void file_update(void) {
+    if (mproc_file_update(w.file, file_edit, NULL) != 0) abort();
+}
+static void file_lock(void) {
+    if (mproc_file_lock(w.file, MPROC_FOREVER) != 0) abort();
+}
+static void file_unlock(void) {
+    if (mproc_file_unlock(w.file) != 0) abort();
+}
+static int file_entries(void) {
+    int n = 0;
+    DIR *dir = opendir(w.folder);
+    CHECK(dir != NULL);
+    while (readdir(dir) != NULL) n++;
+    closedir(dir);
+    return n - 2;
+}
+static void file_check(void) {
+    static char text[50000], mine[20000], should[50000];
+    size_t n;
+    bool there;
+    CHECK_IS(mproc_file_lock(w.file, SOON), 0);
+    n = file_content(text, sizeof text);
+    there = n > 1;
+    if (op->victim == file_append) {
+        file_text(mine, 'V');
+        snprintf(should, sizeof should, "1%s", there ? mine : "");
+        if (strcmp(text, should) != 0) flaw("of an append of %zu bytes %zu are there", op->size, n - 1);
+        if (w.finished) CHECK(there);
+        if (!there) lost();
+        CHECK_IS(mproc_file_append(w.file, "end", 3), 0);
+        strcat(should, "end");
+        CHECK_IS(mproc_file_unlock(w.file), 0);
+        CHECK_IS(file_content(text, sizeof text), strlen(should));
+        CHECK(strcmp(text, should) == 0);
+    } else if (op->victim == file_update) {
+        CHECK(strcmp(text, "1") == 0 || strcmp(text, "2") == 0);
+        if (w.finished) CHECK(strcmp(text, "2") == 0);
+        char now = text[0];
+        CHECK_IS(mproc_file_update(w.file, file_edit, NULL), 0);
+        CHECK_IS(mproc_file_unlock(w.file), 0);
+        CHECK_IS(file_content(text, sizeof text), 1);
+        CHECK_IS(text[0], now + 1);
+    } else {
+        CHECK_IS(mproc_file_unlock(w.file), 0);
+    }
+    CHECK_IS(file_entries(), 1);
+    CHECK_IS(mproc_file_close(w.file), 0);
+    unlink(w.path);
+    rmdir(w.folder);
+    w.folder[0] = 0;
+}
+
+/* ---- The operations ---- */
+
+#define SMALL 24
+#define LARGE 300
+
+static const operation operations[] = {
+    {.name = "lock acquire", .setup = lock_setup, .victim = lock_acquire, .check = lock_check},
+    {.name = "lock release",
+     .setup = lock_setup,
+     .before = lock_acquire,
+     .victim = lock_release,
+     .check = lock_check},
+    {.name = "lock release, waiter",
+     .setup = lock_setup,
+     .before = lock_acquire,
+     .meanwhile = lock_meanwhile,
+     .victim = lock_release,
+     .check = lock_check},
+    {.name = "lock acquire, waiting",
+     .setup = lock_setup_held,
+     .victim = lock_acquire,
+     .unblock = lock_let_go,
+     .check = lock_check},
+    {.name = "lock new", .setup = nothing, .victim = lock_new, .check = nothing, .spare = 128},
+    {.name = "lock free", .setup = lock_setup, .victim = lock_free, .check = lock_free_check, .spare = 128},
+    {.name = "rlock acquire twice",
+     .setup = rlock_setup,
+     .victim = rlock_acquire_twice,
+     .check = rlock_check},
+    {.name = "rlock release twice",
+     .setup = rlock_setup,
+     .before = rlock_acquire_twice,
+     .victim = rlock_release_twice,
+     .check = rlock_check},
+    {.name = "rlock acquire, waiting",
+     .setup = rlock_setup_held,
+     .victim = rlock_acquire,
+     .unblock = rlock_let_go,
+     .check = rlock_check},
+
+    {.name = "value new", .setup = blocks_setup, .victim = value_new, .check = blocks_check, .spare = 256},
+    {.name = "array new",
+     .setup = blocks_setup,
+     .victim = array_new,
+     .check = blocks_check,
+     .size = 300,
+     .spare = 600},
+    {.name = "array from", .setup = blocks_setup, .victim = array_from, .check = blocks_check, .spare = 600},
+    {.name = "shm new, at the end",
+     .setup = blocks_setup,
+     .victim = shm_new,
+     .check = blocks_check,
+     .size = 20000,
+     .spare = 20400},
+    {.name = "free, used neighbours",
+     .setup = blocks_setup,
+     .victim = shm_free,
+     .check = blocks_check,
+     .there = 9,
+     .spare = 256},
+    {.name = "free, free before",
+     .setup = blocks_setup,
+     .victim = shm_free,
+     .check = blocks_check,
+     .there = 2,
+     .spare = 256},
+    {.name = "free, free behind",
+     .setup = blocks_setup,
+     .victim = shm_free,
+     .check = blocks_check,
+     .there = 3,
+     .spare = 600},
+    {.name = "free, free both sides",
+     .setup = blocks_setup_pair,
+     .victim = shm_free,
+     .check = blocks_check,
+     .there = 2,
+     .spare = 256},
+
+    {.name = "queue put",
+     .setup = queue_setup,
+     .victim = queue_put,
+     .check = queue_check,
+     .size = SMALL,
+     .there = 2},
+    {.name = "queue put, large",
+     .setup = queue_setup,
+     .victim = queue_put,
+     .check = queue_check,
+     .size = LARGE,
+     .there = 2,
+     .spare = 600},
+    {.name = "queue put, bounded",
+     .setup = queue_setup,
+     .victim = queue_put,
+     .check = queue_check,
+     .size = SMALL,
+     .there = 2,
+     .most = 4},
+    {.name = "queue put, bounded, large",
+     .setup = queue_setup,
+     .victim = queue_put,
+     .check = queue_check,
+     .size = LARGE,
+     .there = 2,
+     .most = 4,
+     .spare = 600},
+    {.name = "queue put, bounded, full",
+     .setup = queue_setup_full,
+     .victim = queue_put,
+     .unblock = queue_make_room,
+     .check = queue_check,
+     .size = SMALL,
+     .most = 4},
+    {.name = "queue put, full",
+     .setup = queue_setup_full,
+     .victim = queue_put,
+     .unblock = queue_make_room,
+     .check = queue_check,
+     .size = SMALL},
+    {.name = "queue put_many",
+     .setup = queue_setup,
+     .victim = queue_put_many,
+     .check = queue_check,
+     .size = SMALL,
+     .there = 2},
+    {.name = "queue put_many, large",
+     .setup = queue_setup,
+     .victim = queue_put_many,
+     .check = queue_check,
+     .size = LARGE,
+     .there = 2,
+     .spare = 600},
+    {.name = "queue put_many, bounded",
+     .setup = queue_setup,
+     .victim = queue_put_many,
+     .check = queue_check,
+     .size = SMALL,
+     .there = 2,
+     .most = 8},
+    {.name = "queue get",
+     .setup = queue_setup,
+     .victim = queue_get,
+     .check = queue_check,
+     .size = SMALL,
+     .there = 3,
+     .hands = 1},
+    {.name = "queue get, large",
+     .setup = queue_setup,
+     .victim = queue_get,
+     .check = queue_check,
+     .size = LARGE,
+     .there = 3,
+     .hands = 1,
+     .spare = 600},
+    {.name = "queue get, exact buffer",
+     .setup = queue_setup,
+     .victim = queue_get_exact,
+     .check = queue_check,
+     .size = LARGE,
+     .there = 3,
+     .hands = 1,
+     .spare = 600},
+    {.name = "queue get, bounded",
+     .setup = queue_setup,
+     .victim = queue_get,
+     .check = queue_check,
+     .size = SMALL,
+     .there = 3,
+     .most = 4,
+     .hands = 1},
+    {.name = "queue get, waiting",
+     .setup = queue_setup,
+     .victim = queue_get,
+     .unblock = queue_feed,
+     .check = queue_check,
+     .size = SMALL,
+     .hands = 1},
+    {.name = "queue get, putter waits",
+     .setup = queue_setup_putter,
+     .victim = queue_get_freed,
+     .check = queue_get_freed_check,
+     .size = SMALL,
+     .most = 3},
+    {.name = "queue get, too small",
+     .setup = queue_setup,
+     .victim = queue_get_short,
+     .check = queue_check,
+     .size = SMALL,
+     .there = 2,
+     .hands = 1,
+     .spare = 600},
+    {.name = "queue get, too small, large",
+     .setup = queue_setup,
+     .victim = queue_get_short,
+     .check = queue_check,
+     .size = LARGE,
+     .there = 2,
+     .hands = 1,
+     .spare = 600},
+    {.name = "queue get, too small, one",
+     .setup = queue_setup,
+     .victim = queue_get_short,
+     .check = queue_check,
+     .size = SMALL,
+     .there = 1,
+     .hands = 1,
+     .spare = 600},
+    {.name = "queue get, put back",
+     .setup = queue_setup,
+     .before = queue_get_short,
+     .victim = queue_get,
+     .check = queue_check,
+     .size = SMALL,
+     .there = 2,
+     .hands = 1,
+     .spare = 600},
+    {.name = "queue take",
+     .setup = queue_setup,
+     .victim = queue_take,
+     .check = queue_check,
+     .size = SMALL,
+     .there = 3,
+     .hands = 1,
+     .spare = 256},
+    {.name = "queue take, large",
+     .setup = queue_setup,
+     .victim = queue_take,
+     .check = queue_check,
+     .size = LARGE,
+     .there = 3,
+     .hands = 1,
+     .spare = 600},
+    {.name = "queue get_many",
+     .setup = queue_setup,
+     .victim = queue_get_many,
+     .check = queue_check,
+     .size = SMALL,
+     .there = 5,
+     .hands = 5},
+    {.name = "queue get_many, large",
+     .setup = queue_setup,
+     .victim = queue_get_many,
+     .check = queue_check,
+     .size = LARGE,
+     .there = 5,
+     .hands = 5,
+     .spare = 600},
+    {.name = "queue close",
+     .setup = queue_setup,
+     .victim = queue_close,
+     .check = queue_close_check,
+     .size = SMALL,
+     .there = 2},
+    {.name = "queue close, getter waits",
+     .setup = queue_setup_getter,
+     .victim = queue_close,
+     .check = queue_close_check,
+     .size = SMALL},
+    {.name = "queue task_done",
+     .setup = queue_setup,
+     .before = queue_get,
+     .victim = queue_task_done,
+     .check = queue_check,
+     .size = SMALL,
+     .there = 2},
+    {.name = "queue task_done, joiner",
+     .setup = queue_setup_joiner,
+     .victim = queue_task_done,
+     .check = queue_joiner_check,
+     .size = SMALL,
+     .there = 1},
+    {.name = "queue new", .setup = nothing, .victim = queue_new, .check = nothing, .most = 4, .spare = 2048},
+    {.name = "queue free",
+     .setup = queue_setup,
+     .victim = queue_free,
+     .check = queue_free_check,
+     .size = SMALL,
+     .there = 2,
+     .spare = 2048},
+    {.name = "queue free, large",
+     .setup = queue_setup,
+     .victim = queue_free,
+     .check = queue_free_check,
+     .size = LARGE,
+     .there = 2,
+     .spare = 2048},
+
+    {.name = "ring put",
+     .setup = ring_setup,
+     .victim = ring_put,
+     .check = ring_check,
+     .size = SMALL,
+     .there = 2,
+     .most = 8},
+    {.name = "ring put, large",
+     .setup = ring_setup,
+     .victim = ring_put,
+     .check = ring_check,
+     .size = LARGE,
+     .there = 2,
+     .most = 8},
+    {.name = "ring put, full",
+     .setup = ring_setup,
+     .victim = ring_put,
+     .unblock = ring_make_room,
+     .check = ring_check,
+     .size = SMALL,
+     .there = 4,
+     .most = 4},
+    {.name = "ring put, getter waits",
+     .setup = ring_setup_getter,
+     .victim = ring_put,
+     .check = ring_fed_check,
+     .size = SMALL,
+     .most = 4},
+    {.name = "ring put_many",
+     .setup = ring_setup,
+     .victim = ring_put_many,
+     .check = ring_check,
+     .size = SMALL,
+     .there = 2,
+     .most = 8},
+    {.name = "ring get",
+     .setup = ring_setup,
+     .victim = ring_get,
+     .check = ring_check,
+     .size = SMALL,
+     .there = 3,
+     .most = 8,
+     .hands = 1},
+    {.name = "ring get, large",
+     .setup = ring_setup,
+     .victim = ring_get,
+     .check = ring_check,
+     .size = LARGE,
+     .there = 3,
+     .most = 8,
+     .hands = 1},
+    {.name = "ring get, waiting",
+     .setup = ring_setup,
+     .victim = ring_get,
+     .unblock = ring_feed,
+     .check = ring_check,
+     .size = SMALL,
+     .most = 8,
+     .hands = 1},
+    {.name = "ring get_many",
+     .setup = ring_setup,
+     .victim = ring_get_many,
+     .check = ring_check,
+     .size = SMALL,
+     .there = 6,
+     .most = 8,
+     .hands = 5},
+    {.name = "ring close",
+     .setup = ring_setup,
+     .victim = ring_close,
+     .check = ring_check,
+     .size = SMALL,
+     .there = 2,
+     .most = 8},
+    {.name = "ring close, getter waits",
+     .setup = ring_setup_getter,
+     .victim = ring_close,
+     .check = ring_check,
+     .size = SMALL,
+     .most = 8},
+
+    {.name = "semaphore acquire",
+     .setup = semaphore_setup,
+     .victim = semaphore_acquire,
+     .check = semaphore_acquire_check,
+     .there = 2},
+    {.name = "semaphore acquire, waiting",
+     .setup = semaphore_setup,
+     .victim = semaphore_acquire,
+     .unblock = semaphore_release,
+     .check = semaphore_acquire_check},
+    {.name = "semaphore acquire, two wait",
+     .setup = semaphore_setup,
+     .victim = semaphore_acquire,
+     .unblock = semaphore_unblock_companion,
+     .check = semaphore_waiters_check},
+    {.name = "semaphore release",
+     .setup = semaphore_setup_companion,
+     .victim = semaphore_release,
+     .check = semaphore_release_check},
+    {.name = "event set", .setup = event_setup_companion, .victim = event_set, .check = event_check},
+    {.name = "event clear", .setup = event_setup_set, .victim = event_clear, .check = event_check},
+    {.name = "event wait",
+     .setup = event_setup,
+     .victim = event_wait,
+     .unblock = event_set,
+     .check = event_check},
+    {.name = "condition wait",
+     .setup = condition_setup,
+     .before = condition_acquire,
+     .victim = condition_wait,
+     .unblock = condition_unblock,
+     .check = condition_wait_check,
+     .spare = 128},
+    {.name = "condition notify",
+     .setup = condition_setup_companion,
+     .before = condition_acquire,
+     .victim = condition_notify,
+     .check = condition_notify_check,
+     .spare = 128},
+    {.name = "condition notify_all",
+     .setup = condition_setup_companions,
+     .before = condition_acquire,
+     .victim = condition_notify_all,
+     .check = condition_notify_check,
+     .spare = 128},
+    {.name = "barrier wait, first",
+     .setup = barrier_setup,
+     .victim = barrier_wait,
+     .unblock = barrier_join_in,
+     .check = barrier_first_check,
+     .most = 2},
+    {.name = "barrier wait, last",
+     .setup = barrier_setup_companion,
+     .victim = barrier_wait,
+     .check = barrier_last_check,
+     .most = 2},
+
+    {.name = "barrier wait, middle",
+     .setup = barrier_setup_companion,
+     .victim = barrier_wait,
+     .check = barrier_middle_check,
+     .sleeps = true,
+     .most = 3},
+
+    {.name = "conn send",
+     .setup = conn_setup,
+     .victim = conn_send,
+     .check = conn_check,
+     .size = SMALL,
+     .there = 2,
+     .spare = SIZE_MAX},
+    {.name = "conn send, large",
+     .setup = conn_setup,
+     .victim = conn_send,
+     .check = conn_check,
+     .size = LARGE,
+     .there = 2,
+     .spare = SIZE_MAX},
+    {.name = "conn recv",
+     .setup = conn_setup,
+     .victim = conn_recv,
+     .check = conn_check,
+     .size = SMALL,
+     .there = 2,
+     .hands = 1,
+     .spare = SIZE_MAX},
+    {.name = "conn recv, large",
+     .setup = conn_setup,
+     .victim = conn_recv,
+     .check = conn_check,
+     .size = LARGE,
+     .there = 2,
+     .hands = 1,
+     .spare = SIZE_MAX},
+    {.name = "conn recv, waiting",
+     .setup = conn_setup,
+     .victim = conn_recv,
+     .unblock = conn_feed,
+     .check = conn_check,
+     .size = SMALL,
+     .hands = 1,
+     .spare = SIZE_MAX},
+
+    {.name = "pool submit",
+     .begin = pool_begin,
+     .end = pool_end,
+     .setup = pool_setup,
+     .before = nothing,
+     .victim = pool_submit,
+     .check = pool_check,
+     .spare = SIZE_MAX},
+    {.name = "pool submit, large",
+     .begin = pool_begin,
+     .end = pool_end,
+     .setup = pool_setup,
+     .before = nothing,
+     .victim = pool_submit_large,
+     .check = pool_check,
+     .spare = SIZE_MAX},
+    {.name = "pool apply_async",
+     .begin = pool_begin,
+     .end = pool_end,
+     .setup = pool_setup,
+     .before = nothing,
+     .victim = pool_apply_async,
+     .check = pool_check,
+     .spare = SIZE_MAX},
+    {.name = "future get, done",
+     .begin = pool_begin,
+     .end = pool_end,
+     .setup = pool_setup,
+     .before = pool_await,
+     .victim = pool_get,
+     .check = pool_check,
+     .spare = SIZE_MAX},
+    {.name = "future get, waiting",
+     .begin = pool_begin,
+     .end = pool_end,
+     .setup = pool_setup_gate,
+     .before = pool_apply_async,
+     .victim = pool_get,
+     .unblock = pool_open_gate,
+     .check = pool_check,
+     .spare = SIZE_MAX},
+    {.name = "future free",
+     .begin = pool_begin,
+     .end = pool_end,
+     .setup = pool_setup,
+     .before = pool_await,
+     .victim = pool_future_free,
+     .check = pool_check,
+     .spare = SIZE_MAX},
+    {.name = "future free, not done",
+     .begin = pool_begin,
+     .end = pool_end,
+     .setup = pool_setup_gate,
+     .before = pool_apply_async,
+     .victim = pool_future_free,
+     .check = pool_check,
+     .spare = SIZE_MAX},
+    {.name = "future cancel, not begun",
+     .begin = pool_begin,
+     .end = pool_end,
+     .setup = pool_setup_gate,
+     .before = pool_apply_async,
+     .victim = pool_cancel,
+     .check = pool_cancel_check,
+     .spare = SIZE_MAX},
+    {.name = "pool worker",
+     .begin = pool_begin,
+     .end = pool_end,
+     .setup = pool_setup,
+     .attach = pool_worker,
+     .stimulus = pool_stimulus,
+     .check = pool_worker_check,
+     .spare = SIZE_MAX},
+    {.name = "pool worker, submitted",
+     .begin = pool_begin,
+     .end = pool_end,
+     .setup = pool_setup,
+     .attach = pool_worker,
+     .stimulus = pool_stimulus_submit,
+     .check = pool_worker_check,
+     .spare = SIZE_MAX},
+    {.name = "pool supervisor",
+     .setup = supervisor_setup,
+     .attach = supervisor_pid,
+     .stimulus = supervisor_stimulus,
+     .check = supervisor_check,
+     .spare = SIZE_MAX},
+    {.name = "pool new", .setup = nothing, .victim = pool_new, .check = orphans_check, .spare = SIZE_MAX},
+
+    {.name = "file append", .setup = file_setup, .victim = file_append, .check = file_check, .size = 100},
+    {.name = "file append, long",
+     .setup = file_setup,
+     .victim = file_append,
+     .check = file_check,
+     .size = 9000},
+    {.name = "file update", .setup = file_setup, .victim = file_update, .check = file_check},
+    {.name = "file lock", .setup = file_setup, .victim = file_lock, .check = file_check},
+    {.name = "file unlock",
+     .setup = file_setup,
+     .before = file_lock,
+     .victim = file_unlock,
+     .check = file_check},
+
+    {.name = "process start", .setup = process_setup, .victim = process_start, .check = process_check},
+    {.name = "process start, daemon", .setup = process_setup, .victim = daemon_start, .check = process_check},
+    {.name = "process exit",
+     .setup = process_setup,
+     .before = daemon_wait,
+     .victim = process_exit,
+     .check = process_check},
+};
+
+/* ---- Leading a victim to its point ---- */
+
+static tally *score(void) { return &board->tally[me->op]; }
+
+/* Children of this process that nobody here knows are orphans of a victim: counts them, collects the dead. */
+static int orphans(void) {
+    char path[64], text[4096];
+    int n = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
+    if (fd >= 0) close(fd);
+    text[got > 0 ? got : 0] = 0;
+    for (char *at = text, *next; *at != 0; at = next) {
+        pid_t pid = (pid_t)strtol(at, &next, 10);
+        if (next == at) break;
+        bool known = pid == step.pid || (p.pool != NULL && pid == p.pool->supervisor);
+        for (int i = 0; i < w.companions; i++) known = known || pid == w.companion[i];
+        if (known || waitpid(pid, NULL, WNOHANG) == pid) continue;
+        n++;
+    }
+    return n;
+}
+static bool only_child_left(void) { return orphans() == 0; }
+
+/* After a flaw: nothing of this point shall be left. */
+static void clear_up(void) {
+    if (step.pid > 0) kill(step.pid, SIGKILL);
+    for (int i = 0; i < w.companions; i++)
+        if (w.companion[i] > 0) kill(w.companion[i], SIGKILL);
+    if (w.folder[0] != 0) {
+        char command[128];
+        snprintf(command, sizeof command, "rm -rf '%s'", w.folder);
+        if (system(command) != 0) return;
+    }
+}
+
+/* The seats of the dead are free again, so that every victim takes the same path to its own. */
+static void clear_seats(void) {
+    for (uint32_t i = 0; i < mproc__shared->seats_used; i++) {
+        mproc__seat *seat = &mproc__shared->seat[i];
+        if (seat->who != 0 && !mproc__seat_alive(seat)) POKE(&seat->who, 0);
+    }
+}
+
+/* Fresh objects, and a victim that stands at the entry. */
+static void world_begin(void) {
+    memset(&w, 0, sizeof w);
+    me->alive = step_clock();
+    me->checking = false;
+    step.pid = 0;
+    clear_seats();
+    if (op->spare != SIZE_MAX) w.used = arena_used();
+    op->setup();
+    for (int i = 0; i < MANY && op->size != 0 && op->size <= ROOM; i++)
+        message_make(w.data + (size_t)i * op->size, op->size, VICTIMS + i);
+    if (op->attach != NULL) {
+        if (!step_attach(op->attach())) flaw("cannot trace: %s", strerror(errno));
+        op->stimulus();
+        return;
+    }
+    pid_t parent = getpid(), pid = fork();
+    if (pid < 0) flaw("fork: %s", strerror(errno));
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent) _exit(0);
+        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0) _exit(1);
+        if (op->before != NULL) op->before();
+        STEP_MARK();
+        op->victim();
+        STEP_MARK();
+        _exit(0);
+    }
+    if (!step_begin(pid)) flaw("the victim did not begin");
+    if (op->meanwhile != NULL) op->meanwhile();
+}
+
+/* The victim sleeps: helps it on, or waits for what it waits for. False: this is the end of its operation. */
+static bool world_unblock(double since) {
+    if (op->attach != NULL || op->sleeps) return false;
+    if (op->unblock != NULL && !w.unblocked) {
+        w.unblocked = true;
+        op->unblock();
+    }
+    if (step_clock() - since > 5) flaw("the victim hangs");
+    me->alive = step_clock();
+    return true;
+}
+
+/* Kills the victim where it stands and lets the survivor go on. */
+static void world_end(bool finished) {
+    siginfo_t info;
+    w.finished = finished;
+    me->at = step.at;
+    bool late = op->attach == NULL && me->k / 2 % 2 == 1; /* it stays a zombie meanwhile */
+    kill(step.pid, SIGKILL);
+    memset(&info, 0, sizeof info);
+    if (late) waitid(P_PID, (id_t)step.pid, &info, WEXITED | WNOWAIT);
+    else waitpid(step.pid, NULL, __WALL);
+    score()->kills++;
+    me->alive = step_clock();
+    me->checking = true;
+    op->check();
+    if (late) waitpid(step.pid, NULL, __WALL);
+    step.pid = 0;
+    orphans();
+    if (op->spare != SIZE_MAX) {
+        size_t used = arena_used();
+        if (used > w.used) lost(); /* less: a queue found what was lost with a former one at its address */
+        if (used > w.used + op->spare) flaw("%zu bytes of shared memory are lost", used - w.used);
+    }
+    arena_works();
+    me->checking = false;
+}
+
+/* Runs through the operation once, so that what happens at a first call only is over. */
+static void warm_up(void) {
+    enum step what;
+    world_begin();
+    double since = step_clock();
+    do {
+        what = step_go(false);
+        while (what == STEP_BLOCKED && world_unblock(since)) what = step_resume();
+    } while (what == STEP_STOPPED);
+    world_end(what != STEP_BLOCKED);
+}
+
+/* Steps through the operation once, noting the path; kills at the end. */
+static void record(void) {
+    bool through = false;
+    world_begin();
+    double since = step_clock();
+    step.length = 0;
+    step.path[0] = step.at;
+    while (!through && step.length < STEP_MOST) {
+        enum step what = step_once();
+        while (what == STEP_BLOCKED && world_unblock(since)) what = step_resume();
+        if (what == STEP_STOPPED) step.path[++step.length] = step.at;
+        else through = true;
+        me->alive = step_clock();
+    }
+    if (!through) flaw("more than %d instructions", STEP_MOST);
+    if (score()->instructions < step.length) score()->instructions = (uint32_t)step.length;
+    me->k = step.length;
+    world_end(true);
+}
+
+/* Goes on to the k-th instruction by breakpoint. False: it was not met. */
+static bool seek(size_t k, bool *ended) {
+    *ended = false;
+    if (k == 0) return true;
+#if STEP_BREAKPOINTS
+    double since = step_clock();
+    if (k <= step.length && !step_break(step.path[k], true)) return false;
+    for (size_t visits = k <= step.length ? step_visit(k) : 1; visits > 0;) {
+        enum step what = step_go(false);
+        while (what == STEP_BLOCKED) {
+            if (k > step.length && !w.unblocked) return true; /* asleep: the point that was looked for */
+            if (!world_unblock(since)) break;
+            what = step_resume();
+        }
+        if (what == STEP_HIT) visits--;
+        *ended = what != STEP_HIT && what != STEP_STOPPED;
+        if (*ended) return k > step.length;
+    }
+    return true;
+#else
+    return false;
+#endif
+}
+
+/* The same by steps. True: its operation ended before. */
+static bool seek_by_steps(size_t k) {
+    double since = step_clock();
+    for (size_t i = 0; i < k; i++) {
+        enum step what = step_once();
+        while (what == STEP_BLOCKED && world_unblock(since)) what = step_resume();
+        if (what != STEP_STOPPED) return true;
+        me->alive = step_clock();
+    }
+    return k == step.length;
+}
+
+/* The point behind the last is the sleep in the middle of it, if there is one. */
+static void kill_at(size_t k) {
+    bool ended;
+    me->k = k;
+    world_begin();
+    bool met = seek(k, &ended);
+    world_end(op->sleeps ? false : op->attach == NULL ? ended || (met && k == step.length) : ended);
+    if (met || k > step.length) return;
+    record(); /* the path has changed: along the new one, or by steps */
+    me->k = k = k < step.length ? k : step.length;
+    world_begin();
+    met = seek(k, &ended);
+    world_end(op->sleeps ? false : op->attach == NULL ? ended || (met && k == step.length) : ended);
+    if (met) return;
+    world_begin();
+    ended = seek_by_steps(k);
+    world_end(ended);
+}
+
+/* ---- Drivers ---- */
+
+static uint64_t draw(uint64_t *state) {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state * 0x2545F4914F6CDD1Du >> 16;
+}
+
+static bool chosen[COUNT(operations)];
+
+/* Failures of an operation: more would tell nothing new. */
+static bool enough(void) { return score()->forbidden + 4 * score()->hangs >= 20; }
+
+static size_t last_point(void) { return step.length + (op->unblock != NULL ? 1 : 0); }
+
+/* All points of one operation that fall to this driver, from the k-th on. */
+static void drive_all(size_t k) {
+    if (op->begin != NULL) op->begin();
+    size_t from = k;
+    warm_up();
+    record();
+    for (k = from; k <= last_point() && !enough(); k += 2) kill_at(k);
+    if (op->end != NULL) op->end();
+}
+
+/* Some of them. */
+static void drive_some(uint64_t *state) {
+    if (op->begin != NULL) op->begin();
+    warm_up();
+    record();
+    for (int i = 0; i < 6 && step_clock() < board->until; i++)
+        kill_at((size_t)(draw(state) % (last_point() + 1)));
+    if (op->end != NULL) op->end();
+}
+
+static void drive(size_t who) {
+    size_t n = COUNT(operations);
+    me = &board->driver[who];
+    me->alive = step_clock();
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none);
+    op = &operations[me->op];
+    if (mproc__init() != 0) _exit(1);
+    uint64_t state = board->seed + 77777 * (who + 1) + 1000003 * (uint64_t)me->lives;
+    for (int i = 0; i < 4; i++) draw(&state);
+    if (board->until > 0) {
+        for (size_t i = me->op; step_clock() < board->until; i = (i + 1) % n) {
+            if (!chosen[i]) continue;
+            me->op = i;
+            op = &operations[i];
+            if (!enough()) drive_some(&state);
+        }
+    } else {
+        for (; me->op < n; me->op++, me->k = who) {
+            op = &operations[me->op];
+            if (chosen[me->op] && !enough()) drive_all(me->k);
+        }
+    }
+    me->done = true;
+    _exit(0);
+}
+
+/* Looks after a driver: begins it, replaces it when it has failed or hangs. */
+static void keep(size_t who) {
+    driver *d = &board->driver[who];
+    int status = 0;
+    if (d->pid != 0) {
+        pid_t ended = waitpid(d->pid, &status, WNOHANG);
+        bool hangs = ended == 0 && step_clock() - d->alive > 10;
+        if (ended == 0 && !hangs) return;
+        op = &operations[d->op < COUNT(operations) ? d->op : 0];
+        if (hangs) {
+            BUMP(&board->tally[d->op].hangs);
+            print_point(d, d->checking ? "a survivor hangs" : "hangs");
+            kill(d->pid, SIGKILL);
+            waitpid(d->pid, NULL, 0);
+        } else if (!d->done && (!WIFEXITED(status) || WEXITSTATUS(status) != 3)) {
+            BUMP(&board->tally[d->op].forbidden);
+            print_point(d, WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "the survivor has ended");
+        }
+        d->pid = 0;
+        if (d->done) return;
+        d->lives++;
+        d->k += 2;
+        if (board->until == 0 && d->k > board->tally[d->op].instructions + 1) {
+            d->op++;
+            d->k = who;
+        }
+        if (d->lives > 400) d->done = true;
+        if (board->until > 0) d->op = (d->op + 1) % COUNT(operations);
+    }
+    if (d->done) return;
+    d->alive = step_clock();
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) drive(who);
+    d->pid = pid;
+}
+
+static bool ptrace_works(void) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0) _exit(1);
+        STEP_MARK();
+        _exit(0);
+    }
+    int status;
+    bool works = waitpid(pid, &status, 0) == pid && WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP;
+    if (works) {
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+    }
+    return works;
+}
+
+int main(int argc, char **argv) {
+    if (getenv("LD_BIND_NOW") ==
+        NULL) { /* the dynamic linker's work at first calls is not wanted in the path */
+        setenv("LD_BIND_NOW", "1", 1);
+        execv("/proc/self/exe", argv);
+    }
+    uint64_t seed = (uint64_t)time(NULL);
+    double seconds = 0;
+    int option;
+    while ((option = getopt(argc, argv, "s:t:")) != -1) {
+        if (option == 's') seed = strtoull(optarg, NULL, 0);
+        else if (option == 't') seconds = strtod(optarg, NULL);
+        else return 2;
+    }
+    for (size_t i = 0; i < COUNT(operations); i++) {
+        chosen[i] = optind == argc;
+        for (int k = optind; k < argc; k++)
+            if (strncmp(operations[i].name, argv[k], strlen(argv[k])) == 0) chosen[i] = true;
+    }
+    if (!ptrace_works()) {
+        printf("not checked: this process may not trace others\n0 passed, 0 failed\n");
+        return 0;
+    }
+    board =
+        (struct board *)mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (board == MAP_FAILED) return 1;
+    board->seed = seed;
+    board->until = seconds > 0 ? step_clock() + seconds : 0;
+    if (seconds > 0) printf("seed %llu\n", (unsigned long long)seed);
+    board->driver[1].k = 1;
+    if (seconds > 0) board->driver[1].op = COUNT(operations) / 2;
+    while (!board->driver[0].done || !board->driver[1].done) {
+        keep(0);
+        keep(1);
+        nap(0.005);
+    }
+    int passed = 0, failed = 0;
+    for (size_t i = 0; i < COUNT(operations); i++) {
+        const tally *t = &board->tally[i];
+        if (!chosen[i] || t->kills == 0) continue;
+        printf("%-28s instructions %5u  kills %5u  hangs %u  losses %u  forbidden %u%s\n", operations[i].name,
+               t->instructions, t->kills, t->hangs, t->losses, t->forbidden,
+               t->hangs + t->forbidden > 0 ? "  FAIL" : "");
+        if (t->hangs + t->forbidden > 0) failed++;
+        else passed++;
+    }
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed != 0 || passed == 0;
+}
