@@ -5427,11 +5427,9 @@ MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, 
 /* Iterators: the same, a few chunks ahead of who asks for the results. They are the asking process's own. */
 
 struct mproc_iter {
-    uint32_t magic;
     bool unordered;
     mproc_iter *next;     /* in this process's list */
     pthread_mutex_t lock; /* guards the handing in of chunks: close does it too */
-    pid_t pid;            /* whose it is */
     uint32_t position;    /* of the next item in the chunk at the head */
     size_t ahead;         /* chunks in the pool at most */
     size_t index;         /* of the item returned last */
@@ -5440,7 +5438,12 @@ struct mproc_iter {
 };
 
 MPROC__FN bool mproc__is_iter(const mproc_iter *it) {
-    return it != NULL && ((uintptr_t)it & 3) == 0 && it->magic == MPROC__MAGIC && it->pid == mproc__self.pid;
+    pthread_mutex_lock(
+        &mproc__iters_lock); /* private memory: what was freed must not be read, so it is looked up */
+    const mproc_iter *known = mproc__iters;
+    while (known != NULL && known != it) known = known->next;
+    pthread_mutex_unlock(&mproc__iters_lock);
+    return it != NULL && known == it;
 }
 
 /* Hands in chunks, as many as may run ahead. */
@@ -5460,7 +5463,7 @@ MPROC__FN void mproc__iters_flush(mproc_pool *pool) {
     pthread_mutex_lock(&mproc__iters_lock);
     for (mproc_iter *it = mproc__iters; it != NULL; it = it->next) {
         mproc__map *m = &it->map;
-        if (m->pool != pool || it->pid != mproc__self.pid) continue;
+        if (m->pool != pool) continue;
         pthread_mutex_lock(&it->lock);
         for (size_t parts = it->ahead; m->given < m->n && m->head + MPROC__WINDOW > m->tail;) {
             size_t count = (m->n - m->given + parts - 1) / parts;
@@ -5492,10 +5495,8 @@ MPROC__FN mproc_iter *mproc__iter_new(mproc_pool *pool, const mproc__job *job, s
         return (mproc_iter *)mproc__fail(error);
     }
     it->unordered = unordered;
-    it->pid = mproc__self.pid;
     it->ahead = (size_t)pool->workers * 4;
     if (it->ahead > MPROC__WINDOW / 2) it->ahead = MPROC__WINDOW / 2;
-    it->magic = MPROC__MAGIC;
     mproc__iter_list(it, true);
     mproc__iter_feed(it, 0);
     return it;
@@ -5583,7 +5584,6 @@ MPROC_DEF int mproc_iter_code(mproc_iter *iter) { return mproc__is_iter(iter) ? 
 MPROC_DEF int mproc_iter_free(mproc_iter *iter) {
     if (iter == NULL) return 0;
     if (!mproc__is_iter(iter)) return MPROC_EINVAL;
-    iter->magic = 0;
     mproc__iter_list(iter, false);
     for (mproc__map *m = &iter->map; m->head < m->tail; m->head++) {
         mproc_future *f = *mproc__map_at(m, m->head);
@@ -5832,7 +5832,6 @@ MPROC_DEF void mproc_progress(FILE *out, const char *label, size_t done, size_t 
    file and finds the note cuts the file back to that. (Where the folder may not be written, without.) */
 
 struct mproc_file {
-    uint32_t magic;
     uint32_t busy;  /* futex: 0 free, 1 a thread uses the handle, 2 and others wait */
     uint32_t owner; /* tid of the thread that holds the lock */
     pid_t pid;      /* of the process that opened fd */
@@ -5843,18 +5842,21 @@ struct mproc_file {
     char *beside;     /* room for the names of the temporary file and the note */
 };
 
-#define MPROC__FILE_MAGIC 0x66696c65u
-
 static mproc_file *mproc__files; /* open in this process; guarded by mproc__self.lock */
+
+/* Handles are private memory: one that was closed must not be read, so it is looked up. */
+MPROC__FN bool mproc__is_file(const mproc_file *f) {
+    pthread_mutex_lock(&mproc__self.lock);
+    const mproc_file *known = mproc__files;
+    while (known != NULL && known != f) known = known->next;
+    pthread_mutex_unlock(&mproc__self.lock);
+    return f != NULL && known == f;
+}
 
 /* In a child of fork: an inherited description would keep the parent's lock alive when the parent is killed.
    Closing it leaves the parent's lock alone, unlike unlocking; the child opens its own when it needs one. */
 MPROC__FN void mproc__files_inherit(void) {
     for (mproc_file *f = mproc__files; f != NULL; f = f->next) mproc__close(&f->fd);
-}
-
-MPROC__FN bool mproc__is_file(const mproc_file *f) {
-    return f != NULL && ((uintptr_t)f & 3) == 0 && f->magic == MPROC__FILE_MAGIC;
 }
 
 #define MPROC__BESIDE_ROOM 48 /* more than ".", "~", a hash and ".mproc-note" */
@@ -5916,7 +5918,6 @@ MPROC_DEF mproc_file *mproc_file_open(const char *path) {
         f->path = realpath(path, NULL);
         f->beside = f->path != NULL ? (char *)malloc(strlen(f->path) + MPROC__BESIDE_ROOM) : NULL;
         if (f->beside != NULL) {
-            f->magic = MPROC__FILE_MAGIC;
             mproc__file_list(f, true);
             return f;
         }
@@ -6208,7 +6209,6 @@ MPROC_DEF int mproc_file_close(mproc_file *file) {
     bool mine = file->pid == getpid();
     if (mine && MPROC__LOAD(&file->busy) != 0 && MPROC__LOAD(&file->owner) != (uint32_t)mproc__gettid())
         return MPROC_EBUSY;
-    file->magic = 0;
     mproc__file_list(file, false);
     if (mine && file->held != 0) flock(file->fd, LOCK_UN); /* a forked child may still have the description */
     if (file->fd >= 0) close(file->fd);

@@ -56,6 +56,7 @@ typedef struct driver {
     pid_t pid;
     double alive;  /* when it was last seen at work */
     size_t op, k;  /* where it is */
+    size_t length; /* of the operation's path */
     uintptr_t at;  /* the victim's next instruction */
     bool checking; /* the victim is dead, the survivor at work */
     bool done;
@@ -74,6 +75,8 @@ static struct board {
     uint64_t seed;
     double until; /* of a sample; 0: all points */
 } * board;
+
+enum { GO_ON = 100, FLAW }; /* exit codes of a driver: a new one goes on at this point, or behind it */
 
 static driver *me;
 static const operation *op;
@@ -131,7 +134,7 @@ static void __attribute__((noreturn, format(printf, 1, 2))) flaw(const char *for
     BUMP(&board->tally[me->op].forbidden);
     print_point(me, text);
     clear_up();
-    _exit(3);
+    _exit(FLAW);
 }
 #define CHECK(condition)                                                     \
     do {                                                                     \
@@ -2015,7 +2018,8 @@ static void record(void) {
         me->alive = step_clock();
     }
     if (!through) flaw("more than %d instructions", STEP_MOST);
-    if (score()->instructions < step.length) score()->instructions = (uint32_t)step.length;
+    score()->instructions = (uint32_t)step.length;
+    me->length = step.length;
     me->k = step.length;
     world_end(true);
 }
@@ -2091,14 +2095,22 @@ static bool enough(void) { return score()->forbidden + 4 * score()->hangs >= 20;
 
 static size_t last_point(void) { return step.length + (op->unblock != NULL ? 1 : 0); }
 
-/* All points of one operation that fall to this driver, from the k-th on. */
-static void drive_all(size_t k) {
+static void next_operation(driver *d) {
+    d->op++;
+    d->k = (size_t)(d - board->driver);
+}
+
+/* Points of one operation that fall to this driver. What victims lose adds up, so that after a thousand of
+   them a new family goes on. */
+static void drive_all(void) {
+    size_t k = me->k, most = k + 2000;
     if (op->begin != NULL) op->begin();
-    size_t from = k;
     warm_up();
     record();
-    for (k = from; k <= last_point() && !enough(); k += 2) kill_at(k);
+    for (; k <= last_point() && k < most && !enough(); k += 2) kill_at(k);
     if (op->end != NULL) op->end();
+    me->k = k;
+    if (k > last_point() || enough()) next_operation(me);
 }
 
 /* Some of them. */
@@ -2119,7 +2131,6 @@ static void drive(size_t who) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     struct rlimit none = {0, 0};
     setrlimit(RLIMIT_CORE, &none);
-    op = &operations[me->op];
     if (mproc__init() != 0) _exit(1);
     uint64_t state = board->seed + 77777 * (who + 1) + 1000003 * (uint64_t)me->lives;
     for (int i = 0; i < 4; i++) draw(&state);
@@ -2131,9 +2142,11 @@ static void drive(size_t who) {
             if (!enough()) drive_some(&state);
         }
     } else {
-        for (; me->op < n; me->op++, me->k = who) {
+        while (me->op < n && (!chosen[me->op] || enough())) next_operation(me);
+        if (me->op < n) {
             op = &operations[me->op];
-            if (chosen[me->op] && !enough()) drive_all(me->k);
+            drive_all();
+            _exit(GO_ON);
         }
     }
     me->done = true;
@@ -2154,27 +2167,25 @@ static void keep(size_t who) {
             print_point(d, d->checking ? "a survivor hangs" : "hangs");
             kill(d->pid, SIGKILL);
             waitpid(d->pid, NULL, 0);
-        } else if (!d->done && (!WIFEXITED(status) || WEXITSTATUS(status) != 3)) {
+        } else if (!d->done && !(WIFEXITED(status) && WEXITSTATUS(status) >= GO_ON)) {
             BUMP(&board->tally[d->op].forbidden);
             print_point(d, WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "the survivor has ended");
         }
         d->pid = 0;
         if (d->done) return;
         d->lives++;
-        d->k += 2;
-        if (board->until == 0 && d->k > board->tally[d->op].instructions + 1) {
-            d->op++;
-            d->k = who;
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != GO_ON) {
+            d->k += 2;
+            if (board->until > 0) d->op = (d->op + 1) % COUNT(operations);
+            else if (d->k > d->length + 1) next_operation(d);
         }
-        if (d->lives > 400) d->done = true;
-        if (board->until > 0) d->op = (d->op + 1) % COUNT(operations);
     }
     if (d->done) return;
     d->alive = step_clock();
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) drive(who);
-    d->pid = pid;
+    d->pid = pid > 0 ? pid : 0;
 }
 
 static bool ptrace_works(void) {
