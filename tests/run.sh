@@ -1,8 +1,9 @@
 #!/bin/bash
-# run.sh BUILD PROGRAM... - runs each program or script with a time limit, prints its output, goes on after a
-# failure, and ends with one line "N passed, N failed". A Check program counts each of its tests; a script
-# whose last line is such a line itself counts what that says; anything else counts once, by its exit code.
-# BUILD is the folder of the built programs; scripts find it in $BUILD.
+# run.sh BUILD PROGRAM... - runs each program or script with a time limit, goes on after a failure, and ends with
+# one line "N passed, N failed". A Check program counts each of its tests; a script whose last line is such a
+# line itself counts what that says; anything else counts once, by its exit code. What passed shows as one line
+# and with the tests it left out; VERBOSE=1 shows all output. What failed shows whole, and once more by name at
+# the end. BUILD is the folder of the built programs; scripts find it in $BUILD.
 export BUILD=$1
 shift
 tmp=$(mktemp -d) || exit 1
@@ -26,34 +27,48 @@ run() {
     *.sh) timeout -k 5 "${LIMIT:-170}" bash "$2" ;;
     *) timeout -k 5 "${LIMIT:-170}" "$2" ;;
     esac >"$tmp/$1.log" 2>&1 </dev/null
-    echo $? >"$tmp/$1.code"
+    echo $? >"$tmp/$1.new" && mv "$tmp/$1.new" "$tmp/$1.code"
+}
+
+# Shows all of the output, or what matters of it if the program passed.
+show() {
+    if [ -n "$VERBOSE" ] || [ "$f" -ne 0 ]; then cat "$log"; else grep -iE '\bskip(s|ped)?\b|\bseed [0-9]' "$log"; fi
+    [ "$code" -eq 0 ] || echo "-- $1: exit code $code"
 }
 
 report() {
     log=$tmp/$1.log
     read -r code <"$tmp/$1.code"
-    echo "== $2"
-    cat "$log"
     p='' f=''
     count
     if [ -z "$p" ]; then p=$((code == 0)) f=$((code != 0)); fi
     if [ "$code" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi # all counted passed, then it failed: at its exit, say
-    [ "$code" -eq 0 ] || echo "-- $2: exit code $code"
+    echo "== $2: $p passed, $f failed"
+    show "$2"
+    [ "$f" -eq 0 ] || { echo "== $2"; grep -E ':[FE]:|^FAIL|^-- ' "$log"; echo "-- exit code $code"; } >>"$tmp/failures"
     passed=$((passed + p)) failed=$((failed + f))
 }
 
+# Reports each program that has ended and was not reported yet.
+report_ended() {
+    local i
+    for ((i = 1; i <= started; i++)); do
+        [ -e "$tmp/$i.code" ] || continue
+        report "$i" "${programs[i - 1]}"
+        rm "$tmp/$i.code"
+    done
+}
+
 # As many at a time as there are processors: most of them wait most of the time.
-number=0
+programs=("$@") started=0
 for program; do
     while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
-    number=$((number + 1))
-    run $number "$program" &
+    report_ended
+    started=$((started + 1))
+    run $started "$program" &
 done
 wait
-number=0
-for program; do
-    number=$((number + 1))
-    report $number "$program"
-done
+report_ended
+[ ! -e "$tmp/failures" ] || { echo; echo 'What failed:'; tail -n 40 "$tmp/failures"; }
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ] && [ $passed -gt 0 ]
