@@ -215,6 +215,16 @@ MPROC_DEF int mproc_reap(void);
    In the main program it is exit(3). */
 MPROC_DEF void mproc_exit(int exitcode) __attribute__((noreturn));
 
+/* Has callback(ctx) called at the end of this process, and of this one only: a child starts with none. It
+   runs when the target returns, at mproc_exit and exit(3), and never when a signal ends the process. Higher
+   priorities first, the last one given first within a priority; those of 0 and over before the children are
+   joined, those below 0 after. Why not atexit(3): a child must not run the handlers of its parent.
+   0; -EINVAL no function; MPROC_ENOMEM. */
+MPROC_DEF int mproc_at_exit(void (*callback)(void *ctx), void *ctx, int priority);
+
+/* Takes back the one last given with that callback and ctx. 0; -ENOENT there is none, or it has begun. */
+MPROC_DEF int mproc_at_exit_cancel(void (*callback)(void *ctx), void *ctx);
+
 /* ---- Locks --------------------------------------------------------------------------------------------- */
 
 /* A mutex in shared memory, owned by a thread. If its holder dies, or ends without releasing, the next
@@ -1320,6 +1330,14 @@ struct mproc__child {
     int sentinel; /* the write end of that other pipe, while being started; or -1 */
 };
 
+typedef struct mproc__last_call mproc__last_call;
+struct mproc__last_call { /* what mproc_at_exit was given */
+    mproc__last_call *next;
+    void (*callback)(void *ctx);
+    void *ctx;
+    int priority;
+};
+
 typedef struct mproc__local_port { /* this process's descriptors for an object of the family */
     mproc__u64 serial;             /* of the object; 0: none; its complement: closed by this process */
     int fd[2];
@@ -1337,13 +1355,14 @@ static struct mproc__self {
     bool tied;            /* it goes down with its parent, and its children with it */
     bool pidfd_works;
     mproc__child *children;
-    mproc__child *own;     /* in a child: its parent's record of it, with the pipe it is tied by */
-    uint64_t last_id;      /* of a child */
-    unsigned started;      /* processes, for their names */
-    size_t many;           /* children from which on a start collects the ended ones */
-    char identity[24];     /* "" in the main program, "2:1" in the first child of its second */
-    mproc_process current; /* what mproc_current_process shows */
-    char name[64];         /* the current process's */
+    mproc__child *own;            /* in a child: its parent's record of it, with the pipe it is tied by */
+    mproc__last_call *last_calls; /* in the order they are to be made */
+    uint64_t last_id;             /* of a child */
+    unsigned started;             /* processes, for their names */
+    size_t many;                  /* children from which on a start collects the ended ones */
+    char identity[24];            /* "" in the main program, "2:1" in the first child of its second */
+    mproc_process current;        /* what mproc_current_process shows */
+    char name[64];                /* the current process's */
     mproc__local_port *port[MPROC__PORTS / MPROC__PORT_CHUNK];
 } mproc__self = {PTHREAD_MUTEX_INITIALIZER,
                  false,
@@ -1352,6 +1371,7 @@ static struct mproc__self {
                  false,
                  false,
                  false,
+                 NULL,
                  NULL,
                  NULL,
                  0,
@@ -1404,6 +1424,8 @@ MPROC__FN void mproc__after_fork_child(void) {
     }
     mproc__self.children = NULL;
     mproc__self.many = 64;
+    for (mproc__last_call *call; (call = mproc__self.last_calls) != NULL; free(call))
+        mproc__self.last_calls = call->next;
     mproc__conns_inherit();
     mproc__files_inherit();
     mproc__pools_inherit();
@@ -2856,11 +2878,56 @@ MPROC__FN void mproc__end_family(void) {
     pthread_mutex_unlock(&mproc__self.lock);
 }
 
-/* Registered with atexit by the main program; a child that calls exit(3) runs it too, on its own children. */
+MPROC_DEF int mproc_at_exit(void (*callback)(void *ctx), void *ctx, int priority) {
+    if (callback == NULL) return MPROC_EINVAL;
+    int error = mproc__init();
+    mproc__last_call *call = error == 0 ? (mproc__last_call *)malloc(sizeof *call) : NULL;
+    if (call == NULL) return MPROC_ENOMEM;
+    call->callback = callback;
+    call->ctx = ctx;
+    call->priority = priority;
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__last_call **at = &mproc__self.last_calls;
+    while (*at != NULL && (*at)->priority > priority) at = &(*at)->next;
+    call->next = *at;
+    *at = call;
+    pthread_mutex_unlock(&mproc__self.lock);
+    return 0;
+}
+
+MPROC_DEF int mproc_at_exit_cancel(void (*callback)(void *ctx), void *ctx) {
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__last_call **at = &mproc__self.last_calls;
+    while (*at != NULL && ((*at)->callback != callback || (*at)->ctx != ctx)) at = &(*at)->next;
+    mproc__last_call *call = *at;
+    if (call != NULL) *at = call->next;
+    pthread_mutex_unlock(&mproc__self.lock);
+    free(call);
+    return call != NULL ? 0 : -ENOENT;
+}
+
+/* Makes the calls of this priority and over, also those that are asked for meanwhile, each once. */
+MPROC__FN void mproc__make_last_calls(int least) {
+    for (;;) {
+        pthread_mutex_lock(&mproc__self.lock);
+        mproc__last_call *call = mproc__self.last_calls;
+        if (call != NULL && call->priority < least) call = NULL;
+        if (call != NULL) mproc__self.last_calls = call->next;
+        pthread_mutex_unlock(&mproc__self.lock);
+        if (call == NULL) return;
+        call->callback(call->ctx);
+        free(call);
+    }
+}
+
+/* Registered with atexit by the main program; a child that calls exit(3) runs it too, on what is its own. */
 MPROC__FN void mproc__at_exit(void) {
-    if (mproc__self.children == NULL) return;
-    mproc__flush_stdio();
-    mproc__end_family();
+    mproc__make_last_calls(0);
+    if (mproc__self.children != NULL) {
+        mproc__flush_stdio();
+        mproc__end_family();
+    }
+    mproc__make_last_calls(INT32_MIN);
 }
 
 MPROC_DEF void mproc_exit(int exitcode) {

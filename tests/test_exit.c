@@ -1014,7 +1014,123 @@ START_TEST(exit_while_threads_join_does_not_hang) {
 }
 END_TEST
 
-SUITE_MAIN("exit", daemons_that_close_all_fds_or_execute_end_when_main_dies,
+/* ---- mproc_at_exit ------------------------------------------------------------------------------------- */
+
+static void say_it(void *words) { say((const char *)words); }
+static char say_a[] = "a", say_b[] = "b", say_c[] = "c", say_d[] = "d", say_e[] = "e", say_late[] = "late";
+
+static void say_it_and_ask_for_more(void *words) {
+    say((const char *)words);
+    mproc_at_exit(say_it, say_late, 0);
+}
+
+/* EXIT-02, EXIT-03 */
+static int gives_last_calls(void *arg) {
+    OR_RETURN(mproc_at_exit(NULL, NULL, 0) == -EINVAL);
+    OR_RETURN(mproc_at_exit(say_it, say_e, -1) == 0);
+    OR_RETURN(mproc_at_exit(say_it, say_c, 0) == 0);
+    OR_RETURN(mproc_at_exit(say_it, say_d, 0) == 0);
+    OR_RETURN(mproc_at_exit(say_it, say_b, 10) == 0);
+    OR_RETURN(mproc_at_exit(say_it, say_b, 0) == 0);
+    OR_RETURN(mproc_at_exit(say_it_and_ask_for_more, say_a, 100) == 0);
+    OR_RETURN(mproc_at_exit_cancel(say_it, say_c) == 0);
+    OR_RETURN(mproc_at_exit_cancel(say_it, say_c) == -ENOENT);
+    OR_RETURN(mproc_at_exit_cancel(say_it, say_a) == -ENOENT);
+    OR_RETURN(start_one(naps_and_says, child_done, false));
+    if (arg != NULL) mproc_exit(3);
+    return 3;
+}
+
+START_TEST(last_calls_go_by_priority_and_around_the_join) {
+    for (int way = 0; way < 2; way++) {
+        program p;
+        program_start(&p, gives_last_calls, way == 0 ? NULL : &p);
+        ck_assert_int_eq(program_ends(&p, 10), 3);
+        ck_assert_str_eq(p.text, "a\nb\nlate\nb\nd\nchild done\ne\n");
+    }
+}
+END_TEST
+
+/* EXIT-01: those given in a child are made at its end, however it ends but by a signal, and those only. */
+static int gives_one(void *arg) {
+    const char *way = (const char *)arg;
+    OR_RETURN(mproc_at_exit(say_it, arg, 0) == 0);
+    if (way == say_b) mproc_exit(0);
+    if (way == say_c) exit(0);
+    if (way == say_d) kill(getpid(), SIGKILL);
+    return 0;
+}
+
+static int gives_one_in_a_worker(const void *arg, void *result) {
+    (void)arg;
+    (void)result;
+    return mproc_at_exit(say_it, say_late, 0);
+}
+
+static int starts_who_give(void *arg) {
+    (void)arg;
+    char *const ways[] = {say_a, say_b, say_c, say_d};
+    OR_RETURN(mproc_at_exit(say_it, say_e, 0) == 0);
+    for (int i = 0; i < 4; i++) {
+        mproc_process p = {.target = gives_one, .arg = ways[i]};
+        OR_RETURN(mproc_process_start(&p) == 0 && mproc_process_join(&p, 10) == 0);
+    }
+    mproc_pool *pool = mproc_pool_new(1);
+    OR_RETURN(pool != NULL);
+    OR_RETURN(mproc_pool_apply(pool, gives_one_in_a_worker, NULL, 0, NULL, 0) == 0);
+    OR_RETURN(mproc_pool_close(pool) == 0 && mproc_pool_join(pool, 10) == 0);
+    return mproc_pool_free(pool);
+}
+
+START_TEST(last_calls_of_a_child_are_its_own) {
+    program p;
+    program_start(&p, starts_who_give, NULL);
+    ck_assert_msg(program_ends(&p, 10) == 0, "%s", p.text);
+    ck_assert_str_eq(p.text, "a\nb\nc\nlate\ne\n");
+}
+END_TEST
+
+/* EXIT-04 */
+static unsigned last_calls_made;
+static void count_it(void *ctx) {
+    (void)ctx;
+    __atomic_add_fetch(&last_calls_made, 1, __ATOMIC_RELAXED);
+}
+
+static void *gives_and_takes_back(void *arg) {
+    for (int i = 0; i < 2000; i++) {
+        if (mproc_at_exit(count_it, arg, i % 3) != 0) abort();
+        if (i % 2 == 0 && mproc_at_exit_cancel(count_it, arg) != 0) abort();
+    }
+    return NULL;
+}
+
+static void tell_the_count(void *ctx) {
+    (void)ctx;
+    dprintf(1, "%u", last_calls_made);
+}
+
+static int gives_from_threads(void *arg) {
+    (void)arg;
+    pthread_t thread[4];
+    int keys[4];
+    OR_RETURN(mproc_at_exit(tell_the_count, NULL, -1) == 0);
+    for (int i = 0; i < 4; i++)
+        OR_RETURN(pthread_create(&thread[i], NULL, gives_and_takes_back, &keys[i]) == 0);
+    for (int i = 0; i < 4; i++) pthread_join(thread[i], NULL);
+    return 0;
+}
+
+START_TEST(last_calls_from_several_threads) {
+    program p;
+    program_start(&p, gives_from_threads, NULL);
+    ck_assert_int_eq(program_ends(&p, 20), 0);
+    ck_assert_str_eq(p.text, "4000");
+}
+END_TEST
+
+SUITE_MAIN("exit", last_calls_go_by_priority_and_around_the_join, last_calls_of_a_child_are_its_own,
+           last_calls_from_several_threads, daemons_that_close_all_fds_or_execute_end_when_main_dies,
            start_beside_a_thread_that_waits_for_input, target_runs_once_and_nothing_else_of_main,
            buffered_text_is_printed_once, text_for_a_file_is_written_once,
            handlers_and_destructors_run_in_the_main_program_only,
