@@ -933,14 +933,13 @@ MPROC__FN int mproc__mutex_lock(mproc__mutex *m, int64_t deadline) {
     }
     return -error;
 }
-/* Does the calling thread hold it? For mutexes of the error-checking kind. */
-MPROC__FN bool mproc__mutex_mine(mproc__mutex *m) {
+/* One try, for mutexes of the error-checking kind: -EDEADLK if the calling thread holds it, 0 and -EOWNERDEAD
+   if nobody did. */
+MPROC__FN int mproc__mutex_try(mproc__mutex *m) {
     unsigned round = 0;
     int error = pthread_mutex_trylock(&m->libc);
     if (error == EBUSY) error = mproc__mutex_sleep(m, 0, &round); /* no sleep: the caller's own is EDEADLK */
-    if (error == EOWNERDEAD) pthread_mutex_consistent(&m->libc);
-    if (error == 0 || error == EOWNERDEAD) pthread_mutex_unlock(&m->libc);
-    return error == EDEADLK;
+    return -error;
 }
 MPROC__FN void mproc__mutex_repaired(mproc__mutex *m) { pthread_mutex_consistent(&m->libc); }
 MPROC__FN int mproc__mutex_unlock(mproc__mutex *m) { return -pthread_mutex_unlock(&m->libc); }
@@ -1668,8 +1667,9 @@ MPROC__FN int mproc__port_fds(mproc__port *port, int fd[2]) {
 struct mproc_lock {
     mproc__tag tag;
     mproc__mutex mutex;
-    uint32_t died; /* tid of the holder that was told MPROC_EOWNERDEAD */
+    uint32_t died; /* tid of the holder that was told MPROC_EOWNERDEAD; or: */
 };
+#define MPROC__UNTOLD UINT32_MAX /* the next one to acquire it has to be told */
 
 MPROC__FN bool mproc__is_lock(const mproc_lock *lock) {
     return mproc__tag_is(lock, MPROC__LOCK) || mproc__tag_is(lock, MPROC__HIDDEN_LOCK);
@@ -1730,14 +1730,16 @@ MPROC__FN int mproc__lock_wait(mproc_lock *lock, double timeout) {
         else mproc__sleep(left);
     }
     mproc__waits_on(NULL);
+    if (error == 0 && lock->died == MPROC__UNTOLD) error = -EOWNERDEAD;
     return error == -EOWNERDEAD ? mproc__lock_inherited(lock) : error;
 }
 
 MPROC_DEF int mproc_lock_acquire(mproc_lock *lock, double timeout) {
     if (!mproc__is_lock(lock) || timeout != timeout) return MPROC_EINVAL;
     int error = pthread_mutex_trylock(&lock->mutex.libc);
+    if (error == EOWNERDEAD || (error == 0 && lock->died == MPROC__UNTOLD))
+        return mproc__lock_inherited(lock);
     if (error == 0) return 0;
-    if (error == EOWNERDEAD) return mproc__lock_inherited(lock);
     return error == EBUSY || error == EDEADLK ? mproc__lock_wait(lock, timeout) : -error;
 }
 
@@ -1751,10 +1753,20 @@ MPROC_DEF bool mproc_lock_owner_died(mproc_lock *lock) {
     return mproc__is_lock(lock) && lock->died != 0 && lock->died == (uint32_t)mproc__gettid();
 }
 
+/* Does the calling thread hold it? If that finds a dead holder's lock, the next to acquire it is told. */
+MPROC__FN bool mproc__lock_mine(mproc_lock *lock) {
+    int error = mproc__mutex_try(&lock->mutex);
+    if (error == -EOWNERDEAD) {
+        MPROC__STORE(&lock->died, MPROC__UNTOLD);
+        mproc__mutex_repaired(&lock->mutex);
+    }
+    if (error == 0 || error == -EOWNERDEAD) mproc__mutex_unlock(&lock->mutex);
+    return error == -EDEADLK;
+}
+
 /* Before an object is freed: 0 when nobody living holds its mutex or waits for it. */
 MPROC__FN int mproc__mutex_retire(mproc__mutex *m, const void *object) {
-    if (mproc__mutex_mine(m)) return MPROC_EBUSY;
-    int error = mproc__mutex_lock(m, 0);
+    int error = mproc__mutex_try(m);
     if (error == -EOWNERDEAD) mproc__mutex_repaired(m);
     else if (error != 0) return MPROC_EBUSY;
     mproc__mutex_unlock(m);
@@ -2132,7 +2144,7 @@ MPROC__FN void mproc__condition_notify(mproc_condition *c, size_t n) {
 
 MPROC__FN int mproc__condition_call(mproc_condition *c, size_t n) {
     if (!mproc__is_condition(c)) return MPROC_EINVAL;
-    if (!mproc__mutex_mine(&c->lock->mutex)) return MPROC_EPERM;
+    if (!mproc__lock_mine(c->lock)) return MPROC_EPERM;
     if (c->first != NULL) mproc__condition_notify(c, n);
     return 0;
 }
@@ -2173,7 +2185,7 @@ MPROC__FN int mproc__waiter_sleep(mproc_condition *c, mproc__waiter *w, int64_t 
 }
 
 MPROC__FN int mproc__condition_wait(mproc_condition *c, int64_t deadline) {
-    if (!mproc__mutex_mine(&c->lock->mutex)) return MPROC_EPERM;
+    if (!mproc__lock_mine(c->lock)) return MPROC_EPERM;
     mproc__waiter *w = mproc__waiter_enter(c);
     if (w == NULL) return MPROC_ENOMEM;
     mproc_lock_release(c->lock);
@@ -2195,7 +2207,7 @@ MPROC_DEF int mproc_condition_wait_for(mproc_condition *condition, bool (*predic
     int64_t deadline;
     if (!mproc__is_condition(condition) || predicate == NULL || !mproc__deadline(timeout, &deadline))
         return MPROC_EINVAL;
-    if (!mproc__mutex_mine(&condition->lock->mutex)) return MPROC_EPERM;
+    if (!mproc__lock_mine(condition->lock)) return MPROC_EPERM;
     int error = 0;
     while (error == 0 && !predicate(ctx)) error = mproc__condition_wait(condition, deadline);
     return error == MPROC_ETIMEDOUT && predicate(ctx) ? 0 : error;

@@ -1563,6 +1563,15 @@ START_TEST(x32_owner_death_is_told_by_wait) {
     ck_assert_int_eq(ended(spawn(notify_and_end, &killed)), -SIGKILL);
     ck_assert_int_eq(mproc_condition_acquire(condition, 1), MPROC_EOWNERDEAD);
     ck_assert_int_eq(mproc_condition_release(condition), 0);
+    for (int way = 0; way < 2; way++) { /* who is refused does not swallow what the next one must be told */
+        ck_assert_int_eq(ended(spawn(notify_and_end, &killed)), -SIGKILL);
+        ck_assert_int_eq(mproc_condition_notify(condition, 1), -EPERM);
+        ck_assert_int_eq(mproc_condition_wait(condition, 0), -EPERM);
+        ck_assert_int_eq(mproc_condition_acquire(condition, way), MPROC_EOWNERDEAD);
+        ck_assert_int_eq(mproc_condition_release(condition), 0);
+        ck_assert_int_eq(mproc_condition_acquire(condition, way), 0);
+        ck_assert_int_eq(mproc_condition_release(condition), 0);
+    }
     ck_assert_int_eq(ended(spawn(notify_and_end, &killed)), -SIGKILL);
     ck_assert_int_eq(mproc_condition_free(condition), 0);
 }

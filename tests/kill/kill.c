@@ -2153,6 +2153,26 @@ static void drive(size_t who) {
     _exit(0);
 }
 
+/* What a driver left behind that was killed: its children, wherever they stand, have become the keeper's. */
+static void sweep(void) {
+    char path[64], text[4096];
+    for (int round = 0; round < 200; round++, nap(0.005)) {
+        snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+        int fd = open(path, O_RDONLY | O_CLOEXEC), others = 0;
+        ssize_t got = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
+        if (fd >= 0) close(fd);
+        text[got > 0 ? got : 0] = 0;
+        for (char *at = text, *next; *at != 0; at = next) {
+            pid_t pid = (pid_t)strtol(at, &next, 10);
+            if (next == at) break;
+            if (pid == board->driver[0].pid || pid == board->driver[1].pid) continue;
+            kill(pid, SIGKILL);
+            if (waitpid(pid, NULL, WNOHANG) != pid) others++;
+        }
+        if (others == 0) return;
+    }
+}
+
 /* Looks after a driver: begins it, replaces it when it has failed or hangs. */
 static void keep(size_t who) {
     driver *d = &board->driver[who];
@@ -2166,12 +2186,13 @@ static void keep(size_t who) {
             BUMP(&board->tally[d->op].hangs);
             print_point(d, d->checking ? "a survivor hangs" : "hangs");
             kill(d->pid, SIGKILL);
-            waitpid(d->pid, NULL, 0);
+            waitpid(d->pid, &status, 0);
         } else if (!d->done && !(WIFEXITED(status) && WEXITSTATUS(status) >= GO_ON)) {
             BUMP(&board->tally[d->op].forbidden);
             print_point(d, WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "the survivor has ended");
         }
         d->pid = 0;
+        if (!WIFEXITED(status) || WEXITSTATUS(status) == FLAW) sweep();
         if (d->done) return;
         d->lives++;
         if (!WIFEXITED(status) || WEXITSTATUS(status) != GO_ON) {
@@ -2233,6 +2254,7 @@ int main(int argc, char **argv) {
     board->seed = seed;
     board->until = seconds > 0 ? step_clock() + seconds : 0;
     if (seconds > 0) printf("seed %llu\n", (unsigned long long)seed);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     board->driver[1].k = 1;
     if (seconds > 0) board->driver[1].op = COUNT(operations) / 2;
     while (!board->driver[0].done || !board->driver[1].done) {
