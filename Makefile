@@ -76,9 +76,12 @@ test: deps
 	-@$(MAKE) --no-print-directory -k $(TESTS) $(B)/tests/storm $(EXAMPLES)
 	@bash tests/run.sh $(B) $(TESTS) $(filter-out %/copy_tree,$(EXAMPLES)) $(SCRIPTS)
 
-# The kill storm in full: 20 seconds for each object.
-stress: deps $(B)/tests/storm
+# What make test does for a moment, at length: kill storms of 20 seconds for each object, 10^8 tasks submitted in
+# flat memory, and half a minute of every kind of task with workers killed.
+stress: deps $(B)/tests/storm $(B)/tests/test_pool $(B)/tests/test_pool_more
 	$(B)/tests/storm 20
+	MPROC_TEST_SUBMITS=100000000 $(B)/tests/test_pool submitting_takes_no_memory
+	MPROC_TEST_SECONDS=30 $(B)/tests/test_pool_more storm_of_every_kind_of_task
 
 # Peers that cannot be built or started show as "not installed" in the table.
 bench: $(B)/bench/pool $(B)/bench/pool_openmp

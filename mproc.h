@@ -489,7 +489,7 @@ typedef struct mproc_pool_options {
     unsigned max_tasks_per_worker; /* then it is replaced; 0: no limit */
     double task_timeout;           /* seconds; past it the task's worker is killed, the task gets
                                       MPROC_ETIMEDOUT; 0: none */
-    size_t backlog;                /* tasks accepted ahead of the workers; 0: 1024 */
+    size_t backlog;                /* tasks accepted ahead of the workers; 0: 512 */
     const char *name;              /* NULL: "Pool-N" */
     const char *progress;          /* label of a progress bar that map draws on stderr; NULL: silent */
 } mproc_pool_options;
@@ -4910,7 +4910,7 @@ MPROC__FN void mproc__pool_dispose(mproc_pool *pool) {
 }
 
 MPROC__FN int mproc__pool_set_up(mproc_pool *pool, const mproc_pool_options *o) {
-    size_t ring = 16, backlog = o->backlog != 0 ? o->backlog : 1024;
+    size_t ring = 16, backlog = o->backlog != 0 ? o->backlog : 512;
     pool->options = *o;
     pool->backlog = backlog;
     pool->workers = o->workers > 0 ? o->workers : mproc_cpu_count();

@@ -327,13 +327,21 @@ static inline void default_signals(void) {
 }
 
 /* Every test runs in a process and a process group of its own (Check's fork mode) with a time limit whose
-   end kills that whole group; the exit code says whether a test failed. */
-static inline int run_suite(const char *suite_name, const TTest *const *tests, size_t n) {
+   end kills that whole group; the exit code says whether a test failed. Names of tests as arguments: only
+   those. */
+static inline bool is_chosen(const TTest *test, int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (strcmp(test->name, argv[i]) == 0) return true;
+    return argc <= 1;
+}
+static inline int run_suite(const char *suite_name, const TTest *const *tests, size_t n, int argc,
+                            char **argv) {
     Suite *suite = suite_create(suite_name);
     TCase *tc = tcase_create(suite_name);
     tcase_add_checked_fixture(tc, default_signals, NULL);
     tcase_set_timeout(tc, 30 * SLOW);
-    for (size_t i = 0; i < n; i++) tcase_add_test(tc, tests[i]);
+    for (size_t i = 0; i < n; i++)
+        if (is_chosen(tests[i], argc, argv)) tcase_add_test(tc, tests[i]);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
@@ -342,10 +350,10 @@ static inline int run_suite(const char *suite_name, const TTest *const *tests, s
     return failed != 0;
 }
 
-#define SUITE_MAIN(suite_name, ...)                                        \
-    int main(void) {                                                       \
-        const TTest *const tests[] = {__VA_ARGS__};                        \
-        return run_suite(suite_name, tests, sizeof tests / sizeof *tests); \
+#define SUITE_MAIN(suite_name, ...)                                                    \
+    int main(int argc, char **argv) {                                                  \
+        const TTest *const tests[] = {__VA_ARGS__};                                    \
+        return run_suite(suite_name, tests, sizeof tests / sizeof *tests, argc, argv); \
     }
 
 #endif

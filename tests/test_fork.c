@@ -600,5 +600,5 @@ int main(int argc, char **argv) {
         eight_threads_fork_at_once,
         library_fds_are_closed_by_exec,
     };
-    return run_suite("fork", tests, sizeof tests / sizeof *tests);
+    return run_suite("fork", tests, sizeof tests / sizeof *tests, argc, argv);
 }
