@@ -33,10 +33,10 @@
        }
 
    Contents, each under a banner of its name: Configuration, Errors, Processes, Fork helpers, Locks, Recursive
-   lock, Semaphore, Event, Condition, Barrier, Shared values and arrays, Pipe, Queue, Ring, Pool, Files. Then,
-   under MPROC_IMPLEMENTATION, from the bottom up, each part using only those above it: Platform, Arena, This
-   process, Ports, Locks to Barrier, Values and arrays, Processes, Fork helpers, Queue, Pipe, Ring, Pool,
-   Files.
+   lock, Semaphore, Event, Condition, Barrier, Shared values and arrays, Pipe, Queue, Ring, Pool, Files, Dump.
+   Then, under MPROC_IMPLEMENTATION, from the bottom up, each part using only those above it: Platform, Arena,
+   This process, Ports, Locks to Barrier, Values and arrays, Processes, Fork helpers, Queue, Pipe, Ring, Pool,
+   Files, Dump.
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -621,6 +621,15 @@ MPROC_DEF int mproc_file_update(mproc_file *file, int (*edit)(char **data, size_
 
 MPROC_DEF int mproc_file_close(mproc_file *file); /* 0 (NULL too); frees the handle and its lock */
 
+/* ---- Dump ---------------------------------------------------------------------------------------------- */
+
+/* For a program that hangs: writes the family's objects to out, one a line, with what they hold (messages,
+   permits, tasks) and the thread that holds each lock, then the threads that wait and for what. A snapshot
+   taken beside the others' work: it takes none of their locks and can be called while any of them is held,
+   from a debugger too: `call mproc_dump(stderr)`. 0; -EINVAL no out; MPROC_ENOMEM; MPROC_ETIMEDOUT the
+   allocator was held for a second: only the waiting threads are shown. */
+MPROC_DEF int mproc_dump(FILE *out);
+
 #endif /* MPROC_H */
 
 /* ======================================================================================================== */
@@ -975,7 +984,6 @@ enum { /* what an object is; stands in its mproc__tag */
        MPROC__BARRIER,
        MPROC__CONN,
        MPROC__RING,
-       MPROC__ITER,
 };
 
 /* Names an object, mixed with its address so that a copy of it is none. 0 once it is freed. */
@@ -1246,7 +1254,7 @@ MPROC__FN int mproc__arena_map(void) {
 static __thread mproc__seat *mproc__own_seat;
 static pthread_key_t mproc__seat_key; /* so that a thread leaves its seat when it ends */
 
-MPROC__FN bool mproc__seat_alive(mproc__seat *s) {
+MPROC__FN bool mproc__seat_alive(const mproc__seat *s) {
     uint64_t who = MPROC__LOAD(&s->who);
     return who != 0 && mproc__alive((pid_t)(who >> 32), (pid_t)(who & UINT32_MAX));
 }
@@ -6295,6 +6303,155 @@ MPROC_DEF int mproc_file_close(mproc_file *file) {
     free(file->beside);
     free(file);
     return 0;
+}
+
+/* ---- Dump ---------------------------------------------------------------------------------------------- */
+
+/* What is in shared memory says itself what it is, by its tag. The addresses are collected under the
+   allocator's lock; what is freed after that is passed over, by its tag again. */
+
+MPROC__FN const char *mproc__kind_name(uint32_t kind) {
+    static const char *const names[] = {"memory", "lock",      "array",   "array",    "message",
+                                        "queue",  "pool",      "future",  "rlock",    "semaphore",
+                                        "event",  "condition", "barrier", "pipe end", "ring"};
+    return names[kind < sizeof names / sizeof names[0] ? kind : 0];
+}
+
+/* The thread that holds it, or 0. Where it stands is libc's business, but what: the kernel's. */
+MPROC__FN unsigned mproc__mutex_holder(const mproc__mutex *m) {
+    uint32_t word[2];
+    memcpy(word, &m->libc, sizeof word);
+#ifdef __GLIBC__
+    return word[0] & 0x3fffffff;
+#else
+    return word[1] & 0x3fffffff;
+#endif
+}
+
+MPROC__FN void mproc__dump_holder(FILE *out, const mproc__mutex *m) {
+    unsigned holder = mproc__mutex_holder(m);
+    if (holder != 0) fprintf(out, ", held by thread %u", holder);
+}
+
+MPROC__FN void mproc__dump_pool(FILE *out, const mproc_pool *pool) {
+    uint64_t head = MPROC__LOAD(&pool->head), tail = MPROC__LOAD(&pool->tail);
+    fprintf(out, " %s, supervisor %d, %d workers, %zu tasks wait%s%s", pool->name, (int)pool->supervisor,
+            pool->workers, tail > head ? (size_t)(tail - head) : 0, pool->closed ? ", closed" : "",
+            pool->over ? ", over" : "");
+    for (int i = 0; i < pool->workers; i++)
+        if (pool->worker[i].current[0] != 0)
+            fprintf(out, "\n           worker %u runs a task", (unsigned)pool->worker[i].pid);
+}
+
+MPROC__FN void mproc__dump_condition(FILE *out, const mproc_condition *c) {
+    fprintf(out, " with lock %p", (void *)c->lock);
+    mproc__dump_holder(out, &c->lock->mutex);
+}
+
+MPROC__FN void mproc__dump_ring(FILE *out, mproc_ring *ring) {
+    fprintf(out, " %zu of %zu items%s", mproc_ring_size(ring), ring->capacity,
+            ring->closed ? ", closed" : "");
+    mproc__dump_holder(out, &ring->head.lock);
+    mproc__dump_holder(out, &ring->tail.lock);
+}
+
+MPROC__FN void mproc__dump_object(FILE *out, mproc__tag *tag) {
+    void *object = tag;
+    fprintf(out, "%-10s %p", mproc__kind_name(tag->kind), object);
+    switch (tag->kind) {
+    case MPROC__LOCK: mproc__dump_holder(out, &((mproc_lock *)object)->mutex); break;
+    case MPROC__RLOCK: mproc__dump_holder(out, &((mproc_rlock *)object)->mutex); break;
+    case MPROC__CONDITION: mproc__dump_condition(out, (mproc_condition *)object); break;
+    case MPROC__RING: mproc__dump_ring(out, (mproc_ring *)object); break;
+    case MPROC__POOL: mproc__dump_pool(out, (mproc_pool *)object); break;
+    case MPROC__EVENT: fputs(mproc_event_is_set((mproc_event *)object) ? " set" : " clear", out); break;
+    case MPROC__SEMAPHORE:
+        fprintf(out, " %d permits", mproc_semaphore_value((mproc_semaphore *)object));
+        break;
+    case MPROC__BARRIER:
+        fprintf(out, " %u of %u parties", mproc__arrived(((mproc_barrier *)object)->word),
+                ((mproc_barrier *)object)->parties);
+        break;
+    case MPROC__HIDDEN_LOCK: /* which stands first in an array */
+        fprintf(out, " %zu items of %zu bytes", ((mproc__array *)object)->n, ((mproc__array *)object)->size);
+        mproc__dump_holder(out, &((mproc__array *)object)->lock.mutex);
+        break;
+    case MPROC__QUEUE:
+        fprintf(out, " %zu messages%s", mproc_queue_qsize((mproc_queue *)object),
+                ((mproc_queue *)object)->closed ? ", closed" : "");
+        mproc__dump_holder(out, &((mproc_queue *)object)->put_lock);
+        mproc__dump_holder(out, &((mproc_queue *)object)->get_lock);
+        break;
+    default: break;
+    }
+    fputc('\n', out);
+}
+
+/* The ends of a pipe, with the processes known to use them. */
+MPROC__FN void mproc__dump_pair(FILE *out, mproc__pair *pair) {
+    for (int i = 0; i < 2; i++) {
+        mproc_conn *conn = &pair->end[i];
+        fprintf(out, "%-10s %p", mproc__kind_name(MPROC__CONN), (void *)conn);
+        if (!mproc__tag_is(conn, MPROC__CONN)) fputs(" closed", out);
+        else if (MPROC__LOAD(&conn->shown) == 0)
+            fprintf(out, " of process %d and what it forked", (int)pair->maker);
+        for (int k = 0; k < MPROC__HOLDS; k++)
+            if (MPROC__LOAD(&conn->hold[k].pid) != 0)
+                fprintf(out, ", used by process %u", (unsigned)conn->hold[k].pid);
+        fputc('\n', out);
+    }
+}
+
+/* With the allocator's lock held: the used blocks that begin with a tag; how many there are. */
+MPROC__FN size_t mproc__dump_list(mproc__arena *a, mproc__tag **list, size_t capacity) {
+    size_t n = 0;
+    for (mproc__block *b = mproc__block_at(a->first); (char *)b < a->top; b = mproc__after(b)) {
+        mproc__tag *tag = (mproc__tag *)(void *)((char *)b + MPROC__HEAD);
+        if (!mproc__used(b) || tag->magic != mproc__magic(tag) || tag->kind == MPROC__MESSAGE) continue;
+        if (n < capacity) list[n] = tag;
+        n++;
+    }
+    return n;
+}
+
+MPROC__FN int mproc__dump_objects(FILE *out, mproc__arena *a) {
+    int error = mproc__mutex_lock(&a->lock, mproc__now() + MPROC__SECOND);
+    if (error == -EOWNERDEAD) {
+        mproc__arena_repair(a);
+        mproc__mutex_repaired(&a->lock);
+    } else if (error != 0) {
+        return error;
+    }
+    size_t n = mproc__dump_list(a, NULL, 0);
+    mproc__tag **list = (mproc__tag **)malloc((n + 1) * sizeof *list);
+    if (list != NULL) mproc__dump_list(a, list, n);
+    fprintf(out, "shared memory: %zu KiB of %zu MiB\n", (size_t)(a->top - (char *)a) >> 10, a->size >> 20);
+    mproc__mutex_unlock(&a->lock);
+    for (size_t i = 0; list != NULL && i < n; i++)
+        if (list[i]->magic == mproc__magic(list[i])) mproc__dump_object(out, list[i]);
+    free(list);
+    for (uint32_t i = 0; i < MPROC__LOAD(&a->ports_used); i++)
+        if (MPROC__LOAD(&a->pair[i]) != NULL) mproc__dump_pair(out, (mproc__pair *)a->pair[i]);
+    return list != NULL ? 0 : MPROC_ENOMEM;
+}
+
+MPROC__FN void mproc__dump_waiting(FILE *out, const mproc__seat *s) {
+    const mproc__tag *tag = (const mproc__tag *)MPROC__LOAD(&s->waiting);
+    if (tag == NULL || !mproc__seat_alive(s)) return;
+    uint64_t who = MPROC__LOAD(&s->who);
+    bool named = mproc__in_arena(tag) && tag->magic == mproc__magic(tag);
+    fprintf(out, "process %u thread %u waits for %s %p\n", (unsigned)(who >> 32), (unsigned)who,
+            mproc__kind_name(named ? tag->kind : 0), (const void *)tag);
+}
+
+MPROC_DEF int mproc_dump(FILE *out) {
+    mproc__arena *a = mproc__shared;
+    if (out == NULL) return MPROC_EINVAL;
+    if (a == NULL) return 0;
+    int error = mproc__dump_objects(out, a);
+    for (uint32_t i = 0, n = MPROC__LOAD(&a->seats_used); i < n; i++) mproc__dump_waiting(out, &a->seat[i]);
+    fflush(out);
+    return error;
 }
 
 #endif /* MPROC_IMPLEMENTATION */

@@ -1,0 +1,109 @@
+/* mproc_dump: what somebody sees whose program hangs. */
+#define MPROC_IMPLEMENTATION
+#include "support.h"
+
+static char text[1 << 16];
+
+static void dump(void) {
+    memset(text, 0, sizeof text);
+    FILE *out = fmemopen(text, sizeof text - 1, "w");
+    ck_assert_ptr_nonnull(out);
+    ck_assert_int_eq(mproc_dump(out), 0);
+    fclose(out);
+}
+
+/* Is there a line that begins with the object's kind and address and goes on with rest? */
+static bool shows(const char *kind, const void *object, const char *rest) {
+    char line[256];
+    snprintf(line, sizeof line, "%-10s %p%s\n", kind, object, rest);
+    return strstr(text, line) != NULL;
+}
+#define SHOWS(kind, object, rest) \
+    ck_assert_msg(shows(kind, object, rest), "no %s%s in:\n%s", kind, rest, text)
+
+START_TEST(objects_and_what_they_hold) {
+    ck_assert_int_eq(mproc_dump(NULL), MPROC_EINVAL);
+    dump();
+    ck_assert_str_eq(text, ""); /* nothing is made by looking */
+    mproc_lock *lock = mproc_lock_new();
+    mproc_semaphore *semaphore = mproc_semaphore_new(3);
+    mproc_event *event = mproc_event_new();
+    mproc_barrier *barrier = mproc_barrier_new(5);
+    mproc_queue *queue = mproc_queue_new(0);
+    mproc_ring *ring = mproc_ring_new(4, 8);
+    mproc_rlock *rlock = mproc_rlock_new();
+    int *array = mproc_array_new(int, 10), item = 1;
+    mproc_conn *ends[2];
+    ck_assert_int_eq(mproc_pipe_new(ends, false), 0);
+    ck_assert_int_eq(mproc_queue_put(queue, "x", 1, 0), 0);
+    ck_assert_int_eq(mproc_ring_put(ring, &item, 0), 0);
+    ck_assert_int_eq(mproc_event_set(event), 0);
+    ck_assert_int_eq(mproc_lock_acquire(lock, 0), 0);
+    ck_assert_int_eq(mproc_lock_acquire(mproc_lock_of(array), 0), 0);
+    dump();
+    char held[64], held_array[64], maker[64];
+    snprintf(held, sizeof held, ", held by thread %d", (int)getpid());
+    snprintf(held_array, sizeof held_array, " 10 items of 4 bytes, held by thread %d", (int)getpid());
+    snprintf(maker, sizeof maker, " of process %d and what it forked", (int)getpid());
+    SHOWS("lock", (void *)lock, held);
+    SHOWS("rlock", (void *)rlock, "");
+    SHOWS("semaphore", (void *)semaphore, " 3 permits");
+    SHOWS("event", (void *)event, " set");
+    SHOWS("barrier", (void *)barrier, " 0 of 5 parties");
+    SHOWS("queue", (void *)queue, " 1 messages");
+    SHOWS("ring", (void *)ring, " 1 of 8 items");
+    SHOWS("array", (void *)mproc_lock_of(array), held_array);
+    ck_assert_ptr_nonnull(strstr(text, maker));
+    ck_assert_int_eq(mproc_lock_release(lock), 0);
+    ck_assert_int_eq(mproc_lock_free(lock), 0);
+    ck_assert_int_eq(mproc_event_clear(event), 0);
+    dump();
+    ck_assert(!shows("lock", (void *)lock, ""));
+    SHOWS("event", (void *)event, " clear");
+}
+END_TEST
+
+static int waits_for_lock(void *lock) { return mproc_lock_acquire((mproc_lock *)lock, 20) == 0 ? 0 : 1; }
+
+START_TEST(who_waits_for_what) {
+    mproc_lock *lock = mproc_lock_new();
+    ck_assert_int_eq(mproc_lock_acquire(lock, 0), 0);
+    mproc_process p = {.target = waits_for_lock, .arg = lock};
+    ck_assert_int_eq(mproc_process_start(&p), 0);
+    char line[128];
+    snprintf(line, sizeof line, "process %d thread %d waits for lock %p\n", (int)p.pid, (int)p.pid,
+             (void *)lock);
+    double give_up = now() + 10 * SLOW;
+    for (dump(); strstr(text, line) == NULL && now() < give_up; dump()) nap(0.001);
+    ck_assert_msg(strstr(text, line) != NULL, "no %s in:\n%s", line, text);
+    ck_assert_int_eq(mproc_lock_release(lock), 0);
+    ck_assert_int_eq(mproc_process_join(&p, 10), 0);
+    ck_assert_int_eq(p.exitcode, 0);
+    dump();
+    ck_assert_ptr_null(strstr(text, line));
+}
+END_TEST
+
+static int hangs(const void *arg, void *result) {
+    (void)result;
+    mproc_event *event = *(mproc_event *const *)arg;
+    return mproc_event_wait(event, 20) == 0 ? 0 : 1;
+}
+
+START_TEST(a_pool_at_work) {
+    mproc_event *event = mproc_event_new();
+    mproc_pool *pool = mproc_pool_new_with(&(mproc_pool_options){.workers = 1, .name = "oven"});
+    mproc_future *future = mproc_pool_apply_async(pool, hangs, &event, sizeof event, 0);
+    double give_up = now() + 10 * SLOW;
+    for (dump(); strstr(text, "waits for event") == NULL && now() < give_up; dump()) nap(0.001);
+    ck_assert_msg(strstr(text, "waits for event") != NULL, "%s", text);
+    ck_assert_msg(strstr(text, " oven, supervisor ") != NULL, "%s", text);
+    ck_assert_msg(strstr(text, "1 workers, 0 tasks wait\n") != NULL, "%s", text);
+    ck_assert_msg(strstr(text, " runs a task\n") != NULL, "%s", text);
+    ck_assert_int_eq(mproc_event_set(event), 0);
+    ck_assert_int_eq(mproc_future_get(future, NULL, 10), 0);
+    mproc_pool_free(pool);
+}
+END_TEST
+
+SUITE_MAIN("dump", objects_and_what_they_hold, who_waits_for_what, a_pool_at_work)
