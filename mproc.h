@@ -4458,8 +4458,8 @@ MPROC__FN bool mproc__ready_push(mproc_pool *pool, uint32_t index, uint64_t most
             mproc__cas64(&pool->tail, tail, tail + 1);
             return true;
         }
-        if (position == tail) mproc__cas64(&pool->tail, tail, tail + 1);
-        else if (position < tail) return false; /* full */
+        if (position < tail) return false;         /* full */
+        mproc__cas64(&pool->tail, tail, tail + 1); /* filled, or even empty again: who filled it was killed */
     }
 }
 
