@@ -2999,8 +2999,9 @@ struct mproc_queue {
     mproc__port port;
     mproc__mutex put_lock, get_lock;
     uint32_t closed;
-    uint32_t marks;   /* frames in the pipe that are no messages */
-    size_t largest;   /* of all messages ever put */
+    uint32_t marks;  /* frames in the pipe that are no messages */
+    uint32_t unsure; /* whoever holds get_lock is about to add or to read one: if it dies, they are counted */
+    size_t largest;  /* of all messages ever put */
     uint32_t careful; /* a getter with too small a buffer has been seen: from then on all take get_lock */
     mproc__message *back;
     char apart[MPROC__LINE]; /* what stands above hardly changes, what follows does at each message */
@@ -3159,20 +3160,42 @@ MPROC__FN size_t mproc__queue_frames(const mproc_queue *q, int fd) {
     return ioctl(fd, FIONREAD, &bytes) == 0 ? (size_t)bytes / q->frame : 0;
 }
 
-MPROC__FN void mproc__queue_get_lock(mproc_queue *q, int64_t deadline, int *error) {
+/* Counts the frames that are no messages, in a copy of what the pipe holds. False without descriptors. */
+MPROC__FN bool mproc__queue_recount(mproc_queue *q, int fd) {
+    int copy[2], size = fcntl(fd, MPROC__F_GETPIPE_SZ);
+    uint32_t marks = 0;
+    mproc__frame_buffer frame;
+    if (mproc__pipe(copy, O_NONBLOCK) != 0) return false;
+    if (size > 0) fcntl(copy[1], MPROC__F_SETPIPE_SZ, size);
+    bool copied = syscall(SYS_tee, fd, copy[1], (size_t)INT32_MAX, 2 /* SPLICE_F_NONBLOCK */) >= 0;
+    copied = copied || errno == EAGAIN; /* there was nothing */
+    while (copied && read(copy[0], &frame, q->frame) == (ssize_t)q->frame)
+        marks += frame.head.where == MPROC__MARK || frame.head.where == MPROC__WAKE;
+    if (copied) MPROC__STORE(&q->marks, marks);
+    mproc__close(&copy[0]);
+    mproc__close(&copy[1]);
+    return copied;
+}
+
+MPROC__FN void mproc__queue_get_lock(mproc_queue *q, int fd, int64_t deadline, int *error) {
     *error = mproc__mutex_lock(&q->get_lock, deadline);
-    if (*error != -EOWNERDEAD) return;
-    mproc__mutex_repaired(&q->get_lock); /* the list changes by single stores: it is right as it is */
-    *error = 0;
+    if (*error == -EOWNERDEAD) {
+        mproc__mutex_repaired(&q->get_lock); /* the list changes by single stores: it is right as it is */
+        *error = 0;
+    }
+    if (*error == 0 && MPROC__LOAD(&q->unsure) && mproc__queue_recount(q, fd)) MPROC__STORE(&q->unsure, 0);
 }
 
 MPROC__FN size_t mproc__queue_length(mproc_queue *q, int fd) {
     size_t n = mproc__queue_frames(q, fd);
     if (MPROC__LOAD(&q->back) == NULL && MPROC__LOAD(&q->marks) == 0) return n;
     int error;
-    mproc__queue_get_lock(q, mproc__now() + MPROC__SLICE / 2, &error);
+    mproc__queue_get_lock(q, fd, mproc__now() + MPROC__SLICE / 2, &error);
     if (error != 0) return n; /* its holder is stopped: nearly right */
     n = mproc__queue_frames(q, fd);
+    if (n > 0 && MPROC__LOAD(&q->closed) && MPROC__LOAD(&q->marks) != 0)
+        mproc__queue_recount(q,
+                             fd); /* close may have been killed between counting its frame and writing it */
     size_t marks = MPROC__LOAD(&q->marks);
     n = n > marks ? n - marks : 0;
     for (const mproc__message *m = q->back; m != NULL; m = m->next) n++;
@@ -3353,13 +3376,17 @@ MPROC__FN void mproc__queue_count(mproc_queue *q, size_t got) {
 MPROC__FN int mproc__queue_read_one(mproc_queue *q, int fd, mproc__frame *f, size_t capacity, bool locked) {
     ssize_t n;
     if (!locked && (MPROC__LOAD(&q->careful) || capacity < MPROC__LOAD(&q->largest))) return -EINTR;
+    uint32_t unsure = MPROC__LOAD(&q->unsure);
+    if (locked && MPROC__LOAD(&q->marks) != 0) MPROC__STORE(&q->unsure, 1);
     while ((n = mproc__queue_read(q, fd, f, 1)) > 0 && mproc__queue_skips(q, f)) continue;
+    if (locked) MPROC__STORE(&q->unsure, unsure);
     if (n > 0) mproc__queue_count(q, 1);
     return n > 0 ? 0 : (int)n;
 }
 
-/* Puts a frame into the empty pipe that is no message, so that poll(2) tells of what stands elsewhere. The
-   receiver of a one-way pipe has no descriptor to write to it, and opens one for the moment. */
+/* With get_lock held: puts a frame into the empty pipe that is no message, so that poll(2) tells of what
+   stands elsewhere. The receiver of a one-way pipe has no descriptor to write to it, and opens one for the
+   moment. */
 MPROC__FN void mproc__queue_mark(mproc_queue *q, const int fd[2]) {
     mproc__frame_buffer mark;
     char path[32];
@@ -3369,8 +3396,10 @@ MPROC__FN void mproc__queue_mark(mproc_queue *q, const int fd[2]) {
     if (pipe_end) to = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
     memset(&mark, 0, sizeof mark);
     mark.head.where = MPROC__MARK;
+    uint32_t unsure = MPROC__SWAP(&q->unsure, 1);
     MPROC__ADD(&q->marks, 1);
     if (mproc__queue_write(q, to, &mark, 1) != 1) MPROC__SUB(&q->marks, 1);
+    MPROC__STORE(&q->unsure, unsure);
     if (pipe_end) mproc__close(&to);
 }
 
@@ -3386,9 +3415,10 @@ MPROC__FN int mproc__queue_put_back(mproc_queue *q, const int fd[2], const mproc
     if (f->where == MPROC__INLINE) mproc__copy(mproc__message_data(m), f + 1, m->size);
     m->next = q->back;
     MPROC__STORE(&q->careful, 1); /* it is not in the pipe, where others look */
+    if (mproc__queue_frames(q, fd[0]) == 0)
+        mproc__queue_mark(q, fd); /* first: who is told in vain looks again */
     MPROC__SUB(&q->taken, 2);
     MPROC__STORE(&q->back, m);
-    if (mproc__queue_frames(q, fd[0]) == 0) mproc__queue_mark(q, fd);
     return 0;
 }
 
@@ -3413,8 +3443,11 @@ MPROC__FN bool mproc__queue_take_back(mproc_queue *q, size_t capacity, mproc__fr
 MPROC__FN void mproc__queue_drop_marks(mproc_queue *q, const int fd[2]) {
     mproc__frame_buffer frame;
     while (q->back == NULL && MPROC__LOAD(&q->marks) > 0) {
+        uint32_t unsure = MPROC__SWAP(&q->unsure, 1);
         ssize_t n = mproc__queue_read(q, fd[0], &frame, 1);
-        if (n > 0 && mproc__queue_skips(q, &frame.head)) continue;
+        bool skips = n > 0 && mproc__queue_skips(q, &frame.head);
+        MPROC__STORE(&q->unsure, unsure);
+        if (skips) continue;
         if (n > 0) {
             MPROC__ADD(&q->taken, 2);
             mproc__queue_put_back(q, fd, &frame.head);
@@ -3425,11 +3458,21 @@ MPROC__FN void mproc__queue_drop_marks(mproc_queue *q, const int fd[2]) {
     }
 }
 
+/* A pipe has ended: its descriptor tells so from now on. */
+MPROC__FN void mproc__queue_mark_end(mproc_queue *q, const int fd[2]) {
+    int error;
+    mproc__queue_get_lock(q, fd[0], mproc__grace(0), &error);
+    if (error != 0) return; /* its holder is stopped */
+    if (!MPROC__SWAP(&q->careful, 1)) mproc__queue_await_others(q);
+    if (mproc__queue_frames(q, fd[0]) == 0) mproc__queue_mark(q, fd);
+    mproc__mutex_unlock(&q->get_lock);
+}
+
 /* One try for a getter whose buffer may be too small, or while something was put back. */
 MPROC__FN int mproc__queue_try_careful(mproc_queue *q, const int fd[2], size_t capacity, mproc__frame *f,
                                        int64_t deadline) {
     int error;
-    mproc__queue_get_lock(q, mproc__grace(deadline), &error);
+    mproc__queue_get_lock(q, fd[0], mproc__grace(deadline), &error);
     if (error != 0) return error;
     if (!MPROC__SWAP(&q->careful, 1)) mproc__queue_await_others(q);
     if (!mproc__queue_take_back(q, capacity, f, &error)) {
@@ -3931,7 +3974,8 @@ MPROC_DEF ssize_t mproc_conn_recv(mproc_conn *conn, void *buffer, size_t capacit
     if ((error = mproc__conn_enter(conn, fd)) != 0) return error;
     if (conn->in == NULL) return MPROC_EPERM;
     error = mproc__queue_get_frame(conn->in, conn, fd, capacity, &frame.head, deadline);
-    if (error == MPROC_ECLOSED && mproc__queue_frames(conn->in, fd[0]) == 0) mproc__queue_mark(conn->in, fd);
+    if (error == MPROC_ECLOSED && mproc__queue_frames(conn->in, fd[0]) == 0)
+        mproc__queue_mark_end(conn->in, fd);
     if (error != 0) return error;
     ssize_t size = (ssize_t)frame.head.size;
     mproc__frame_unpack(&frame.head, buffer);
@@ -3954,7 +3998,7 @@ MPROC_DEF int mproc_conn_poll(mproc_conn *conn, double timeout) {
         if (gone || (p.revents & POLLHUP)) return MPROC_ECLOSED;
         int64_t left = mproc__left(deadline);
         if (left == 0) return 0;
-        mproc__queue_get_lock(conn->in, mproc__grace(deadline), &error);
+        mproc__queue_get_lock(conn->in, fd[0], mproc__grace(deadline), &error);
         if (error != 0) return error;
         mproc__queue_drop_marks(conn->in, fd);
         mproc__mutex_unlock(&conn->in->get_lock);

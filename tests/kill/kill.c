@@ -733,6 +733,9 @@ static void queue_check(void) {
     bool puts = op->victim == queue_put || op->victim == queue_put_many;
     int n = 0, unmarked = 0, error;
     size_t count = op->victim == queue_put_many ? MANY : 1;
+    struct pollfd told = {mproc_queue_fd(w.queue), POLLIN, 0};
+    int readable = poll(&told, 1, 0); /* first: the look at its length may mend what the victim left */
+    CHECK(readable == 1 || mproc_queue_empty(w.queue));
     if (!puts && op->victim != queue_close) { /* one more behind: as many as there should be */
         error = queue_put_one(600);
         CHECK_IS(error, 0);
@@ -1507,6 +1510,15 @@ static const operation operations[] = {
      .check = queue_check,
      .size = SMALL,
      .there = 2,
+     .hands = 1,
+     .spare = 600},
+    {.name = "queue get, put back, one",
+     .setup = queue_setup,
+     .before = queue_get_short,
+     .victim = queue_get,
+     .check = queue_check,
+     .size = SMALL,
+     .there = 1,
      .hands = 1,
      .spare = 600},
     {.name = "queue take",
