@@ -73,7 +73,7 @@ run: $(B)/examples/copy_tree
 
 # A test that does not compile counts as failed and keeps none of the others from running.
 test: deps
-	-@$(MAKE) --no-print-directory -k $(TESTS) $(B)/tests/storm $(EXAMPLES)
+	-@$(MAKE) --no-print-directory -k $(TESTS) $(B)/tests/storm $(EXAMPLES) $(B)/tests/kill/kill
 	@bash tests/run.sh $(B) $(TESTS) $(filter-out %/copy_tree,$(EXAMPLES)) $(SCRIPTS)
 
 # What make test does for a moment, at length: kill storms of 20 seconds for each object, 10^8 tasks submitted in

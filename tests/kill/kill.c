@@ -23,7 +23,8 @@
 #define VICTIMS      10000 /* numbers of the victim's own messages */
 #define MANY         5
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
-#define SOON         2.0 /* seconds within which what should happen at once happens on a loaded machine */
+#define SOON         2.0  /* seconds, as patience() counts them, for what should happen at once */
+#define LONG         60.0 /* for the calls themselves, so that their own clock does not end them */
 
 typedef struct operation {
     const char *name;
@@ -74,6 +75,7 @@ static struct board {
     driver driver[2];
     uint64_t seed;
     double until; /* of a sample; 0: all points */
+    double clock; /* see patience */
 } * board;
 
 enum { GO_ON = 100, FLAW }; /* exit codes of a driver: a new one goes on at this point, or behind it */
@@ -85,6 +87,14 @@ static void clear_up(void);
 #define PEEK(place)        __atomic_load_n((place), __ATOMIC_SEQ_CST)
 #define POKE(place, value) __atomic_store_n((place), (value), __ATOMIC_SEQ_CST)
 #define BUMP(place)        __atomic_add_fetch((place), 1, __ATOMIC_SEQ_CST)
+
+/* Seconds, counted slower while there are more processes that want to run than processors: so a deadline
+   tells a hang from a machine that is busy with other things. The keeper counts. */
+static double patience(void) {
+    double now;
+    __atomic_load(&board->clock, &now, __ATOMIC_SEQ_CST);
+    return now;
+}
 
 static void nap(double seconds) {
     struct timespec t = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
@@ -146,14 +156,24 @@ static void __attribute__((noreturn, format(printf, 1, 2))) flaw(const char *for
         if (actual_ != expected_)                                                         \
             flaw("line %d: %s is %lld, not %lld", __LINE__, #actual, actual_, expected_); \
     } while (0)
-#define EVENTUALLY(condition)                                                                          \
-    do {                                                                                               \
-        double end_ = step_clock() + SOON;                                                             \
-        while (!(condition)) {                                                                         \
-            if (step_clock() > end_) flaw("line %d: not within %g s: %s", __LINE__, SOON, #condition); \
-            nap(0.0002);                                                                               \
-        }                                                                                              \
+#define EVENTUALLY(condition)                                                                        \
+    do {                                                                                             \
+        double end_ = patience() + SOON;                                                             \
+        while (!(condition)) {                                                                       \
+            if (patience() > end_) flaw("line %d: not within %g s: %s", __LINE__, SOON, #condition); \
+            nap(0.0002);                                                                             \
+        }                                                                                            \
     } while (0)
+
+/* What a call gave that should return soon. */
+static double timely_since;
+static void timely_begin(void) { timely_since = patience(); }
+static int timely_end(int result, double most, int line) {
+    if (patience() - timely_since > most) flaw("line %d: not within %g s", line, most);
+    return result;
+}
+#define WITHIN(most, call) (timely_begin(), timely_end((call), (most), __LINE__))
+#define TIMELY(call)       WITHIN(SOON, call)
 
 /* ---- The world of one point ---- */
 
@@ -213,9 +233,9 @@ static bool companion_ended(int who, int *error) {
 }
 static int companion_end(int who) {
     int error = 0;
-    double end = step_clock() + SOON;
+    double end = patience() + SOON;
     while (!companion_ended(who, &error)) {
-        if (step_clock() > end) flaw("companion %d still waits after %g s", who, SOON);
+        if (patience() > end) flaw("companion %d still waits after %g s", who, SOON);
         nap(0.0001);
     }
     return error;
@@ -279,7 +299,7 @@ static void arena_works(void) {
 
 /* Takes the lock as its dead holder's heir, or as if nothing had been; then it is sound. */
 static void lock_is_sound(mproc_lock *lock) {
-    int error = mproc_lock_acquire(lock, SOON);
+    int error = TIMELY(mproc_lock_acquire(lock, LONG));
     if (error == MPROC_EOWNERDEAD) lost();
     CHECK(error == 0 || error == MPROC_EOWNERDEAD);
     CHECK_IS(mproc_lock_owner_died(lock), error != 0);
@@ -297,7 +317,7 @@ static void lock_setup_held(void) {
     w.held = true;
 }
 static int lock_companion(void) {
-    int error = mproc_lock_acquire(w.lock, 10);
+    int error = mproc_lock_acquire(w.lock, LONG);
     int released = mproc_lock_release(w.lock);
     return released != 0 ? released : error;
 }
@@ -346,7 +366,7 @@ static void rlock_let_go(void) {
 }
 static void rlock_check(void) {
     rlock_let_go();
-    int error = mproc_rlock_acquire(w.rlock, SOON);
+    int error = TIMELY(mproc_rlock_acquire(w.rlock, LONG));
     if (error == MPROC_EOWNERDEAD) lost();
     CHECK(error == 0 || error == MPROC_EOWNERDEAD);
     CHECK_IS(mproc_rlock_acquire(w.rlock, 0), 0);
@@ -360,7 +380,7 @@ static void rlock_check(void) {
 
 /* ---- Semaphore: how many permits there are in all is known but for the victim's one ---- */
 
-static int semaphore_companion(void) { return mproc_semaphore_acquire(w.semaphore, 10); }
+static int semaphore_companion(void) { return mproc_semaphore_acquire(w.semaphore, LONG); }
 static void semaphore_setup(void) { CHECK((w.semaphore = mproc_semaphore_new((unsigned)op->there)) != NULL); }
 static void semaphore_acquire(void) { mproc_semaphore_acquire(w.semaphore, MPROC_FOREVER); }
 static void semaphore_release(void) { mproc_semaphore_release(w.semaphore); }
@@ -378,15 +398,15 @@ static void semaphore_acquire_check(void) { /* permits in it: op->there; one may
     if (w.finished) CHECK_IS(value, was - 1);
     if (value < was) lost();
     CHECK_IS(mproc_semaphore_release(w.semaphore), 0);
-    for (int i = 0; i <= value; i++) CHECK_IS(mproc_semaphore_acquire(w.semaphore, SOON), 0);
+    for (int i = 0; i <= value; i++) CHECK_IS(TIMELY(mproc_semaphore_acquire(w.semaphore, LONG)), 0);
     CHECK_IS(mproc_semaphore_acquire(w.semaphore, 0), MPROC_ETIMEDOUT);
     CHECK_IS(mproc_semaphore_free(w.semaphore), 0);
 }
 static void semaphore_release_check(void) { /* a companion waits; the victim's permit is there or not */
     int error;
-    double end = step_clock() + (w.finished ? SOON : 0.0);
+    double end = patience() + (w.finished ? SOON : 0.0);
     bool got = companion_ended(0, &error);
-    while (!got && step_clock() < end) {
+    while (!got && patience() < end) {
         nap(0.0002);
         got = companion_ended(0, &error);
     }
@@ -414,7 +434,7 @@ semaphore_waiters_check(void) { /* victim and companion wait: a permit may be lo
 
 /* ---- Event ---- */
 
-static int event_companion(void) { return mproc_event_wait(w.event, 10); }
+static int event_companion(void) { return mproc_event_wait(w.event, LONG); }
 static void event_setup(void) { CHECK((w.event = mproc_event_new()) != NULL); }
 static void event_setup_set(void) {
     event_setup();
@@ -445,16 +465,16 @@ static void event_check(void) {
 static bool good_lock(int error) { return error == 0 || error == MPROC_EOWNERDEAD; }
 
 static int condition_companion(void) {
-    int error = mproc_condition_acquire(w.condition, 10);
+    int error = mproc_condition_acquire(w.condition, LONG);
     if (!good_lock(error)) return error;
-    error = mproc_condition_wait(w.condition, 10);
+    error = mproc_condition_wait(w.condition, LONG);
     int released = mproc_condition_release(w.condition);
     return released != 0 ? released : error;
 }
 static void condition_companions(int n) {
     for (int i = 0; i < n; i++) companion(condition_companion);
     for (int waiting = 0; waiting < n;) { /* asleep on the lock is not enough: until all stand in the list */
-        CHECK(good_lock(mproc_condition_acquire(w.condition, SOON)));
+        CHECK(good_lock(TIMELY(mproc_condition_acquire(w.condition, LONG))));
         waiting = 0;
         for (mproc__waiter *one = w.condition->first; one != NULL; one = one->next) waiting++;
         mproc_condition_release(w.condition);
@@ -474,7 +494,7 @@ static void condition_wait(void) { mproc_condition_wait(w.condition, MPROC_FOREV
 static void condition_notify(void) { mproc_condition_notify(w.condition, 1); }
 static void condition_notify_all(void) { mproc_condition_notify_all(w.condition); }
 static void condition_wake(unsigned n) {
-    CHECK(good_lock(mproc_condition_acquire(w.condition, SOON)));
+    CHECK(good_lock(TIMELY(mproc_condition_acquire(w.condition, LONG))));
     CHECK_IS(mproc_condition_notify(w.condition, n), 0);
     CHECK_IS(mproc_condition_release(w.condition), 0);
 }
@@ -494,7 +514,7 @@ static void condition_wait_check(void) {
         int error = companion_end(0);
         CHECK(good_lock(error));
     }
-    int error = mproc_condition_acquire(w.condition, SOON);
+    int error = TIMELY(mproc_condition_acquire(w.condition, LONG));
     CHECK(good_lock(error));
     CHECK_IS(mproc_condition_notify_all(w.condition), 0);
     CHECK_IS(mproc_condition_wait(w.condition, 0.0), MPROC_ETIMEDOUT);
@@ -514,7 +534,7 @@ static void condition_notify_check(void) {
 /* ---- Barrier ---- */
 
 static int barrier_companion(void) {
-    int place = mproc_barrier_wait(w.barrier, 10);
+    int place = mproc_barrier_wait(w.barrier, LONG);
     return place < 0 ? place : 0;
 }
 static void barrier_setup(void) { CHECK((w.barrier = mproc_barrier_new((unsigned)op->most)) != NULL); }
@@ -524,14 +544,14 @@ static void barrier_setup_companion(void) {
 }
 static void barrier_wait(void) { mproc_barrier_wait(w.barrier, MPROC_FOREVER); }
 static void barrier_join_in(void) {
-    int place = mproc_barrier_wait(w.barrier, SOON);
+    int place = TIMELY(mproc_barrier_wait(w.barrier, LONG));
     CHECK(place == 0 || place == 1 || place == MPROC_EBROKEN);
 }
 static void barrier_works(void) {
     CHECK_IS(mproc_barrier_reset(w.barrier), 0);
     w.companions = 0;
     for (size_t i = 1; i < op->most; i++) companion(barrier_companion);
-    CHECK_IS(mproc_barrier_wait(w.barrier, SOON), (int)op->most - 1);
+    CHECK_IS(TIMELY(mproc_barrier_wait(w.barrier, LONG)), (int)op->most - 1);
     for (size_t i = 1; i < op->most; i++) CHECK_IS(companion_end((int)i - 1), 0);
     CHECK_IS(mproc_barrier_free(w.barrier), 0);
 }
@@ -546,7 +566,7 @@ static void barrier_last_check(void) { /* a companion waits: with the victim it 
     uint64_t word = MPROC__LOAD(&w.barrier->word);
     bool complete = mproc__generation(word) != 0;
     if (w.finished) CHECK(complete);
-    if (!complete && mproc__arrived(word) == 1) CHECK_IS(mproc_barrier_wait(w.barrier, SOON), 1);
+    if (!complete && mproc__arrived(word) == 1) CHECK_IS(TIMELY(mproc_barrier_wait(w.barrier, LONG)), 1);
     CHECK_IS(companion_end(0), 0);
     barrier_works();
 }
@@ -785,11 +805,11 @@ static void queue_close_check(void) {
     for (int i = 0; i < w.companions; i++) CHECK_IS(companion_end(i), MPROC_ECLOSED);
     queue_check();
 }
-static int queue_companion(void) { return queue_get_one(10); }
+static int queue_companion(void) { return queue_get_one(LONG); }
 static int queue_companion_put(void) {
     char data[ROOM];
     message_make(data, op->size, 1);
-    return mproc_queue_put(w.queue, data, op->size, 10);
+    return mproc_queue_put(w.queue, data, op->size, LONG);
 }
 static void queue_setup_getter(void) {
     queue_setup();
@@ -810,7 +830,7 @@ static void queue_get_freed_check(void) { /* room is made now at the latest */
     CHECK_IS(mproc_queue_qsize(w.queue), 0);
     CHECK_IS(mproc_queue_free(w.queue), 0);
 }
-static int queue_join_companion(void) { return mproc_queue_join(w.queue, 10); }
+static int queue_join_companion(void) { return mproc_queue_join(w.queue, LONG); }
 static void queue_setup_joiner(void) {
     queue_setup();
     for (size_t i = 0; i < op->there; i++) CHECK_IS(queue_get_one(0), (int)i + 1);
@@ -903,7 +923,7 @@ static void ring_check(void) {
 }
 static int ring_companion(void) {
     char data[ROOM];
-    return mproc_ring_get(w.ring, data, 10);
+    return mproc_ring_get(w.ring, data, LONG);
 }
 static void ring_setup_getter(void) {
     ring_setup();
@@ -955,7 +975,7 @@ static void conn_check(void) {
     CHECK_IS(mproc_conn_recv(w.ends[0], data, sizeof data, 0), op->size);
     CHECK_IS(message_read(data, op->size), 7);
     CHECK_IS(mproc_conn_close(w.ends[1]), 0);
-    CHECK_IS(mproc_conn_recv(w.ends[0], data, sizeof data, SOON), MPROC_ECLOSED);
+    CHECK_IS(TIMELY((int)mproc_conn_recv(w.ends[0], data, sizeof data, LONG)), MPROC_ECLOSED);
     CHECK_IS(mproc_conn_close(w.ends[0]), 0);
 }
 
@@ -1002,13 +1022,13 @@ static void pool_begin(void) {
 }
 /* All slots come back, those of dead processes too. */
 static void pool_end(void) {
-    double end = step_clock() + 3.5;
+    double end = patience() + 3.5;
     while (board->until == 0) {
         uint32_t taken = 0;
         for (uint32_t i = 0; i < p.pool->segments * MPROC__SEGMENT; i++)
             taken += mproc__state(MPROC__LOAD(&mproc__slot(p.pool, i)->word)) != MPROC__FREE;
         if (taken == 0) break;
-        if (step_clock() > end) flaw("%u slots of the pool have not come back", taken);
+        if (patience() > end) flaw("%u slots of the pool have not come back", taken);
         nap(0.01);
     }
     CHECK_IS(mproc_pool_free(p.pool), 0);
@@ -1045,7 +1065,7 @@ static void pool_check(void) {
     if (op->before == nothing && w.finished) EVENTUALLY(PEEK(&me->ran[3]) == 1);
     pool_works();
     if (w.future != NULL) {
-        CHECK_IS(mproc_future_get(w.future, NULL, SOON), 0);
+        CHECK_IS(TIMELY(mproc_future_get(w.future, NULL, LONG)), 0);
         CHECK_IS(mproc_future_free(w.future), 0);
     }
     EVENTUALLY(pool_idle());
@@ -1108,7 +1128,7 @@ static void pool_stimulus_submit(void) {
 static void pool_worker_check(void) {
     int result = 0, error = 0;
     if (w.future != NULL) {
-        error = mproc_future_get(w.future, &result, 1.0 + SOON);
+        error = WITHIN(1.0 + SOON, mproc_future_get(w.future, &result, LONG));
         CHECK(error == 0 || error == MPROC_ECRASHED);
         if (error == 0) {
             CHECK_IS(result, 25);
@@ -1148,15 +1168,15 @@ static void supervisor_stimulus(void) {
 }
 static bool only_child_left(void); /* none but those the driver knows of */
 static void supervisor_check(void) {
-    int error = mproc_future_get(w.future, NULL, SOON);
+    int error = TIMELY(mproc_future_get(w.future, NULL, LONG));
     CHECK(error == MPROC_ECRASHED || error == MPROC_EBROKEN);
     int result = 0;
-    error = mproc_future_get(w.future2, &result, SOON);
+    error = TIMELY(mproc_future_get(w.future2, &result, LONG));
     CHECK(error == 0 || error == MPROC_EBROKEN);
     if (error == 0) CHECK_IS(result, 4);
     CHECK(PEEK(&me->ran[2]) <= 1);
     job it = job_of(4, false);
-    error = mproc_pool_submit(p.pool, task, &it, JOB, SOON);
+    error = TIMELY(mproc_pool_submit(p.pool, task, &it, JOB, LONG));
     CHECK_IS(error, MPROC_EBROKEN);
     CHECK_IS(mproc_future_free(w.future), 0);
     CHECK_IS(mproc_future_free(w.future2), 0);
@@ -1263,7 +1283,7 @@ static void file_check(void) {
     static char text[50000], mine[20000], should[50000];
     size_t n;
     bool there;
-    CHECK_IS(mproc_file_lock(w.file, SOON), 0);
+    CHECK_IS(TIMELY(mproc_file_lock(w.file, LONG)), 0);
     n = file_content(text, sizeof text);
     there = n > 1;
     if (op->victim == file_append) {
@@ -1936,7 +1956,7 @@ static void clear_seats(void) {
 /* Fresh objects, and a victim that stands at the entry. */
 static void world_begin(void) {
     memset(&w, 0, sizeof w);
-    me->alive = step_clock();
+    me->alive = patience();
     me->checking = false;
     step.pid = 0;
     clear_seats();
@@ -1972,8 +1992,8 @@ static bool world_unblock(double since) {
         w.unblocked = true;
         op->unblock();
     }
-    if (step_clock() - since > 5) flaw("the victim hangs");
-    me->alive = step_clock();
+    if (patience() - since > 5) flaw("the victim hangs");
+    me->alive = patience();
     return true;
 }
 
@@ -1988,7 +2008,7 @@ static void world_end(bool finished) {
     if (late) waitid(P_PID, (id_t)step.pid, &info, WEXITED | WNOWAIT);
     else waitpid(step.pid, NULL, __WALL);
     score()->kills++;
-    me->alive = step_clock();
+    me->alive = patience();
     me->checking = true;
     op->check();
     if (late) waitpid(step.pid, NULL, __WALL);
@@ -2007,7 +2027,7 @@ static void world_end(bool finished) {
 static void warm_up(void) {
     enum step what;
     world_begin();
-    double since = step_clock();
+    double since = patience();
     do {
         what = step_go(false);
         while (what == STEP_BLOCKED && world_unblock(since)) what = step_resume();
@@ -2019,7 +2039,7 @@ static void warm_up(void) {
 static void record(void) {
     bool through = false;
     world_begin();
-    double since = step_clock();
+    double since = patience();
     step.length = 0;
     step.path[0] = step.at;
     while (!through && step.length < STEP_MOST) {
@@ -2027,7 +2047,7 @@ static void record(void) {
         while (what == STEP_BLOCKED && world_unblock(since)) what = step_resume();
         if (what == STEP_STOPPED) step.path[++step.length] = step.at;
         else through = true;
-        me->alive = step_clock();
+        me->alive = patience();
     }
     if (!through) flaw("more than %d instructions", STEP_MOST);
     score()->instructions = (uint32_t)step.length;
@@ -2041,7 +2061,7 @@ static bool seek(size_t k, bool *ended) {
     *ended = false;
     if (k == 0) return true;
 #if STEP_BREAKPOINTS
-    double since = step_clock();
+    double since = patience();
     if (k <= step.length && !step_break(step.path[k], true)) return false;
     for (size_t visits = k <= step.length ? step_visit(k) : 1; visits > 0;) {
         enum step what = step_go(false);
@@ -2062,12 +2082,12 @@ static bool seek(size_t k, bool *ended) {
 
 /* The same by steps. True: its operation ended before. */
 static bool seek_by_steps(size_t k) {
-    double since = step_clock();
+    double since = patience();
     for (size_t i = 0; i < k; i++) {
         enum step what = step_once();
         while (what == STEP_BLOCKED && world_unblock(since)) what = step_resume();
         if (what != STEP_STOPPED) return true;
-        me->alive = step_clock();
+        me->alive = patience();
     }
     return k == step.length;
 }
@@ -2138,7 +2158,7 @@ static void drive_some(uint64_t *state) {
 static void drive(size_t who) {
     size_t n = COUNT(operations);
     me = &board->driver[who];
-    me->alive = step_clock();
+    me->alive = patience();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     struct rlimit none = {0, 0};
@@ -2185,13 +2205,31 @@ static void sweep(void) {
     }
 }
 
+/* Counts on: see patience. What it slept too long itself does not count either. */
+static void count_patience(void) {
+    static double last;
+    static int processors;
+    char text[128];
+    double now = step_clock(), passed = last == 0 ? 0 : now - last, clock = patience();
+    int fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC), running = 0;
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
+    if (fd >= 0) close(fd);
+    text[n > 0 ? n : 0] = 0;
+    sscanf(text, "%*f %*f %*f %d", &running);
+    last = now;
+    if (passed > 0.02) passed = 0.02;
+    if (processors == 0) processors = mproc_cpu_count();
+    clock += running > processors ? passed * processors / running : passed;
+    __atomic_store(&board->clock, &clock, __ATOMIC_SEQ_CST);
+}
+
 /* Looks after a driver: begins it, replaces it when it has failed or hangs. */
 static void keep(size_t who) {
     driver *d = &board->driver[who];
     int status = 0;
     if (d->pid != 0) {
         pid_t ended = waitpid(d->pid, &status, WNOHANG);
-        bool hangs = ended == 0 && step_clock() - d->alive > 10;
+        bool hangs = ended == 0 && patience() - d->alive > 10;
         if (ended == 0 && !hangs) return;
         op = &operations[d->op < COUNT(operations) ? d->op : 0];
         if (hangs) {
@@ -2214,7 +2252,7 @@ static void keep(size_t who) {
         }
     }
     if (d->done) return;
-    d->alive = step_clock();
+    d->alive = patience();
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) drive(who);
@@ -2270,6 +2308,7 @@ int main(int argc, char **argv) {
     board->driver[1].k = 1;
     if (seconds > 0) board->driver[1].op = COUNT(operations) / 2;
     while (!board->driver[0].done || !board->driver[1].done) {
+        count_patience();
         keep(0);
         keep(1);
         nap(0.005);
