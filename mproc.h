@@ -986,11 +986,12 @@ enum { /* what an object is; stands in its mproc__tag */
        MPROC__RING,
 };
 
-/* Names an object, mixed with its address so that a copy of it is none. 0 once it is freed. */
+/* Names an object, mixed with its address so that a copy of it is none. 0 once it is freed. Aligned to 8
+   where pointers are narrower too: an address that is not can hold no object. */
 typedef struct mproc__tag {
     uint32_t magic;
     uint32_t kind;
-} mproc__tag;
+} __attribute__((aligned(8))) mproc__tag;
 
 typedef struct mproc__block mproc__block;
 struct mproc__block {
