@@ -189,7 +189,7 @@ END_TEST
 START_TEST(sizes_that_cannot_be_are_refused) { /* POOL-06 */
     mproc_pool *pool = pool_of(1);
     static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 15, SIZE_MAX - 4096, SIZE_MAX / 2 + 1,
-                                   (size_t)1 << 50};
+                                   (size_t)(((uint64_t)1 << 50) + ((uint64_t)3 << 30))};
     char byte = 0;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         int error = 0;
