@@ -322,8 +322,8 @@ static int stays(void *arg) {
     if (c->habit == IGNORING)
         for (int i = 1; i < 32; i++) signal(i, SIG_IGN);
     if (c->habit == BLOCKING) sigprocmask(SIG_SETMASK, &all, NULL);
-    if (c->up != NULL) BUMP(c->up);
     say("daemon up");
+    if (c->up != NULL) BUMP(c->up); /* main may end us from here on */
     for (int fd = 3; c->habit == CLOSING && fd < 1024; fd++) close(fd);
     if (c->habit == EXECUTING) execlp("sleep", "sleep", "20", (char *)NULL);
     if (c->habit == STOPPED) raise(SIGSTOP);
