@@ -4752,9 +4752,10 @@ MPROC__FN void mproc__supervisor_replace(mproc__supervisor *s) {
     }
 }
 
-/* Ends a running task and its worker: too long, or cancelled. */
-MPROC__FN void mproc__task_kill(mproc__supervisor *s, mproc__worker *w, uint32_t depth, int status) {
-    mproc_future *f = mproc__slot(s->pool, w->current[depth] - 1);
+/* Ends a running task and its worker: too long, or cancelled. The worker may be done with it by now, and its
+   `current` empty: so the caller, who has read that once, says which task. */
+MPROC__FN void mproc__task_kill(mproc__supervisor *s, mproc__worker *w, uint32_t depth, mproc_future *f,
+                                int status) {
     uint64_t word = MPROC__LOAD(&f->word);
     if (mproc__state(word) != MPROC__RUNNING || mproc__holder_of(word) != w->number) return;
     if (!mproc__slot_end(f, word, status, -SIGKILL)) return;
@@ -4780,9 +4781,9 @@ MPROC__FN int64_t mproc__supervisor_limits(mproc__supervisor *s) {
             int64_t began = MPROC__LOAD(&w->began[d]);
             if (current == 0) continue;
             mproc_future *f = mproc__slot(pool, current - 1);
-            if (MPROC__LOAD(&f->cancel)) mproc__task_kill(s, w, d, MPROC_ECANCELED);
+            if (MPROC__LOAD(&f->cancel)) mproc__task_kill(s, w, d, f, MPROC_ECANCELED);
             else if (limit > 0 && began != 0 && began + limit <= now)
-                mproc__task_kill(s, w, d, MPROC_ETIMEDOUT);
+                mproc__task_kill(s, w, d, f, MPROC_ETIMEDOUT);
             else if (limit > 0 && began != 0) next = mproc__least(next, began + limit);
         }
     }
