@@ -663,9 +663,17 @@ MPROC_DEF int mproc_dump(FILE *out);
 #include <time.h>
 #include <unistd.h>
 
-#if !defined(MAP_ANONYMOUS) || !defined(LOCK_EX)
+/* Each of these macros stands in a part of its header that libc hides without the feature macros. One error
+   says so, and nothing follows it. */
+#if !defined(MAP_ANONYMOUS) || !defined(MADV_DONTNEED) || !defined(LOCK_EX) || !defined(L_ctermid) || \
+    !defined(CLOCK_MONOTONIC) || !defined(SIG_SETMASK) || !defined(alloca)
+#define MPROC__HIDDEN
 #error \
     "mproc.h: a system header came first in a strict -std mode: define MPROC_IMPLEMENTATION and include mproc.h before every other header, or compile with -D_GNU_SOURCE"
+#endif
+#ifndef MPROC__HIDDEN
+#if !defined(__GLIBC__) && !defined(__cplusplus)
+extern long syscall(long, ...); /* musl's <unistd.h> may have hidden it, and shows that by no macro */
 #endif
 
 /* Constants of the kernel's interface that older or stricter headers lack. */
@@ -6471,8 +6479,8 @@ MPROC__FN int mproc__dump_objects(FILE *out, mproc__arena *a) {
     size_t n = mproc__dump_list(a, NULL, 0);
     mproc__tag **list = (mproc__tag **)malloc((n + 1) * sizeof *list);
     if (list != NULL) mproc__dump_list(a, list, n);
-    fprintf(out, "shared memory: %zu KiB of %zu MiB\n", (size_t)(a->top - (char *)a) >> 10, a->size >> 20);
     mproc__mutex_unlock(&a->lock);
+    fprintf(out, "shared memory: %zu KiB of %zu MiB\n", (size_t)(a->top - (char *)a) >> 10, a->size >> 20);
     for (size_t i = 0; list != NULL && i < n; i++)
         if (list[i]->magic == mproc__magic(list[i])) mproc__dump_object(out, list[i]);
     free(list);
@@ -6500,6 +6508,7 @@ MPROC_DEF int mproc_dump(FILE *out) {
     return error;
 }
 
+#endif /* MPROC__HIDDEN */
 #endif /* MPROC_IMPLEMENTATION */
 
 /* Revision history:
