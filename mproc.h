@@ -1458,9 +1458,11 @@ MPROC__FN int mproc__self_prepare(void) {
     mproc__self.pidfd_works = fd >= 0 || errno == EMFILE || errno == ENFILE;
     mproc__close(&fd);
     int error = pthread_key_create(&mproc__seat_key, mproc__seat_leave);
-    if (error == 0)
+    if (error != 0) return -error;
+    if (atexit(mproc__at_exit) != 0) error = ENOMEM;
+    if (error == 0) /* last: a second time, after a failure, they would lock twice */
         error = pthread_atfork(mproc__before_fork, mproc__after_fork_parent, mproc__after_fork_child);
-    if (error == 0 && atexit(mproc__at_exit) != 0) error = ENOMEM;
+    if (error != 0) pthread_key_delete(mproc__seat_key);
     return -error;
 }
 
