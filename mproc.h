@@ -2849,6 +2849,7 @@ MPROC_DEF pid_t mproc_fork_detached(void) {
         pid = *told != 0 ? *told : MPROC_EAGAIN; /* 0: killed before it could tell */
     }
     if (told != NULL) mproc__dealloc(told);
+    else free(c); /* it was not even tried */
     return pid;
 }
 
