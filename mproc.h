@@ -2624,8 +2624,10 @@ MPROC_DEF bool mproc_process_is_alive(mproc_process *p) {
 
 MPROC__FN int mproc__child_signal(mproc__child *c, int sig) { /* with the lock held */
     if (c->ended || (!mproc__self.pidfd_works && mproc__child_collect(c))) return -ESRCH;
-    if (mproc__self.pidfd_works && c->pidfd >= 0) return mproc__pidfd_send_signal(c->pidfd, sig);
-    return kill(c->pid, sig) == 0 ? 0 : -errno; /* not collected, so its pid is still its own */
+    int error = -EPERM;
+    if (mproc__self.pidfd_works && c->pidfd >= 0) error = mproc__pidfd_send_signal(c->pidfd, sig);
+    if (error != -EPERM && error != -ENOSYS) return error; /* those two: perhaps only that call is refused */
+    return kill(c->pid, sig) == 0 ? 0 : -errno;            /* not collected, so its pid is still its own */
 }
 
 MPROC__FN int mproc__process_signal(const mproc_process *p, int sig) {
