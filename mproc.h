@@ -815,6 +815,23 @@ MPROC__FN bool mproc__poll(int fd, short events, int64_t ns) {
     return poll(&p, 1, (int)((ns + MPROC__MS - 1) / MPROC__MS)) > 0;
 }
 
+/* Signals interrupt these on slow and network file systems; no caller is to see that. */
+MPROC__FN int mproc__open(const char *path, int flags, mode_t mode) {
+    int fd;
+    while ((fd = open(path, flags, mode)) < 0 && errno == EINTR) continue;
+    return fd;
+}
+MPROC__FN int mproc__fsync(int fd) {
+    int result;
+    while ((result = fsync(fd)) != 0 && errno == EINTR) continue;
+    return result;
+}
+MPROC__FN int mproc__ftruncate(int fd, off_t size) {
+    int result;
+    while ((result = ftruncate(fd, size)) != 0 && errno == EINTR) continue;
+    return result;
+}
+
 /* Descriptors 0 to 2 belong to stdio even when the program has closed them: never stand there. */
 MPROC__FN int mproc__fd_above_stdio(int fd) {
     if (fd < 0 || fd > 2) return fd;
@@ -6024,9 +6041,10 @@ MPROC__FN const char *mproc__beside(mproc_file *f, const char *suffix) {
 
 MPROC__FN int mproc__file_open(mproc_file *f) {
     struct stat st;
-    int fd = open(f->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666),
+    int fd = mproc__open(f->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666),
         error = errno;
-    if (fd < 0 && (error == EACCES || error == EROFS)) fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 && (error == EACCES || error == EROFS))
+        fd = mproc__open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
     if (fd < 0) return error == EISDIR || error == ENXIO ? MPROC_EINVAL : -error;
     fd = mproc__fd_above_stdio(fd);
     if (fd < 0) return -errno;
@@ -6122,7 +6140,7 @@ MPROC__FN void mproc__file_recover(mproc_file *f) {
     const char *note = mproc__beside(f, "note");
     long long size = -1, inode = -1;
     char text[64];
-    int fd = open(note, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = mproc__open(note, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
     if (fd < 0) return;
     ssize_t n = read(fd, text, sizeof text - 1);
     close(fd);
@@ -6130,7 +6148,7 @@ MPROC__FN void mproc__file_recover(mproc_file *f) {
     text[n > 0 ? n : 0] = 0;
     bool whole = sscanf(text, "%lld %lld.", &inode, &size) == 2 && strchr(text, '.') != NULL;
     if (whole && fstat(f->fd, &st) == 0 && (long long)st.st_ino == inode && st.st_size > (off_t)size &&
-        ftruncate(f->fd, (off_t)size) != 0)
+        mproc__ftruncate(f->fd, (off_t)size) != 0)
         return; /* the note stays for the next one */
     unlink(note);
 }
@@ -6237,7 +6255,7 @@ MPROC__FN int mproc__file_note(mproc_file *f, const struct stat *st) {
     char text[64];
     size_t done,
         n = (size_t)snprintf(text, sizeof text, "%lld %lld.", (long long)st->st_ino, (long long)st->st_size);
-    int fd = open(mproc__beside(f, "note"), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    int fd = mproc__open(mproc__beside(f, "note"), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0) return -errno;
     int error = mproc__write_all(fd, text, n, &done);
     close(fd);
@@ -6259,7 +6277,8 @@ MPROC_DEF int mproc_file_append(mproc_file *file, const void *data, size_t size)
     if (error == -EACCES || error == -EPERM || error == -EROFS)
         error = 0; /* where no note may stand: without */
     if (error == 0) error = mproc__write_all(file->fd, (const char *)data, size, &done);
-    if (error != 0 && done > 0 && ftruncate(file->fd, st.st_size) != 0) noted = false; /* the next one will */
+    if (error != 0 && done > 0 && mproc__ftruncate(file->fd, st.st_size) != 0)
+        noted = false; /* the next one will */
     if (noted) unlink(mproc__beside(file, "note"));
     mproc__file_end(file, took);
     return error;
@@ -6290,8 +6309,8 @@ MPROC__FN void mproc__sync_folder(const char *path) {
     if (n >= sizeof folder) return;
     memcpy(folder, path, n);
     folder[n] = 0;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) fsync(fd);
+    int fd = mproc__open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (fd >= 0) mproc__fsync(fd);
     if (fd >= 0) close(fd);
 }
 
@@ -6302,14 +6321,14 @@ MPROC__FN int mproc__file_temporary(mproc_file *f, const char *data, size_t size
     const char *name = mproc__beside(f, "new");
     if (fstat(f->fd, &st) != 0) return -errno;
     unlink(name); /* of an updater that was killed */
-    int fd = mproc__fd_above_stdio(open(name, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600)),
+    int fd = mproc__fd_above_stdio(mproc__open(name, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600)),
         error = 0;
     if (fd < 0) return -errno;
-    if (flock(fd, LOCK_EX) != 0) error = -errno;
+    error = mproc__flock(fd, LOCK_EX, MPROC__NEVER);
     if (error == 0) error = mproc__write_all(fd, data, size, &done);
     if (error == 0 && fchown(fd, st.st_uid, st.st_gid) != 0 && errno != EPERM) error = -errno;
     if (error == 0 && fchmod(fd, st.st_mode & 07777) != 0) error = -errno;
-    if (error == 0 && fsync(fd) != 0) error = -errno;
+    if (error == 0 && mproc__fsync(fd) != 0) error = -errno;
     if (error == 0) return fd;
     unlink(name);
     close(fd);
