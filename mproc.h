@@ -3434,23 +3434,30 @@ MPROC__FN void mproc__queue_mark(mproc_queue *q, const int fd[2]) {
     if (pipe_end) mproc__close(&to);
 }
 
-/* With get_lock held: a message that could not be taken becomes the first of the queue again. */
-MPROC__FN int mproc__queue_put_back(mproc_queue *q, const int fd[2], const mproc__frame *f) {
-    mproc__message *m =
-        f->where == MPROC__INLINE ? mproc__message_new(q, (size_t)f->size) : mproc__frame_message(f);
-    bool pipe_end = q->port.serial == 0; /* then fd[1] leads the other way */
-    if (m == NULL) {                     /* no memory: rather out of order than lost */
-        if (!pipe_end && mproc__queue_write(q, fd[1], f, 1) == 1) MPROC__SUB(&q->taken, 2);
-        return MPROC_ENOMEM;
+/* Memory for a small message that may have to be put back; to be had before it is read, for afterwards
+   nothing may fail. */
+MPROC__FN mproc__message *mproc__queue_spare(const mproc_queue *q) {
+    return mproc__message_new(q, mproc__inline_room(q));
+}
+
+/* With get_lock held: a message that could not be taken becomes the first of the queue again. A small one
+   takes the spare memory, which is freed if it is not needed. */
+MPROC__FN void mproc__queue_put_back(mproc_queue *q, const int fd[2], const mproc__frame *f,
+                                     mproc__message *spare) {
+    mproc__message *m = spare;
+    if (f->where == MPROC__INLINE) {
+        m->size = (size_t)f->size;
+        mproc__copy(mproc__message_data(m), f + 1, m->size);
+    } else {
+        m = mproc__frame_message(f);
+        if (spare != NULL) mproc__message_free(spare);
     }
-    if (f->where == MPROC__INLINE) mproc__copy(mproc__message_data(m), f + 1, m->size);
     m->next = q->back;
     MPROC__STORE(&q->careful, 1); /* it is not in the pipe, where others look */
     if (mproc__queue_frames(q, fd[0]) == 0)
         mproc__queue_mark(q, fd); /* first: who is told in vain looks again */
     MPROC__SUB(&q->taken, 2);
     MPROC__STORE(&q->back, m);
-    return 0;
 }
 
 /* With get_lock held: takes the first message that was put back, as a frame. */
@@ -3473,7 +3480,9 @@ MPROC__FN bool mproc__queue_take_back(mproc_queue *q, size_t capacity, mproc__fr
    pipe, so it is the first there, but for a message put at that very moment. */
 MPROC__FN void mproc__queue_drop_marks(mproc_queue *q, const int fd[2]) {
     mproc__frame_buffer frame;
-    while (q->back == NULL && MPROC__LOAD(&q->marks) > 0) {
+    if (q->back != NULL || MPROC__LOAD(&q->marks) == 0) return;
+    mproc__message *spare = mproc__queue_spare(q);
+    while (spare != NULL && q->back == NULL && MPROC__LOAD(&q->marks) > 0) {
         uint32_t unsure = MPROC__SWAP(&q->unsure, 1);
         ssize_t n = mproc__queue_read(q, fd[0], &frame, 1);
         bool skips = n > 0 && mproc__queue_skips(q, &frame.head);
@@ -3481,12 +3490,27 @@ MPROC__FN void mproc__queue_drop_marks(mproc_queue *q, const int fd[2]) {
         if (skips) continue;
         if (n > 0) {
             MPROC__ADD(&q->taken, 2);
-            mproc__queue_put_back(q, fd, &frame.head);
-        } else if (n == -EAGAIN) {
-            MPROC__STORE(&q->marks, 0);
+            mproc__queue_put_back(q, fd, &frame.head, spare);
+            return;
         }
-        return;
+        if (n == -EAGAIN) MPROC__STORE(&q->marks, 0);
+        break;
     }
+    if (spare != NULL) mproc__message_free(spare);
+}
+
+/* With get_lock held: reads a message, or puts it back if it is larger than capacity. */
+MPROC__FN int mproc__queue_read_fitting(mproc_queue *q, const int fd[2], size_t capacity, mproc__frame *f) {
+    mproc__message *spare = NULL;
+    if (capacity < mproc__inline_room(q) && (spare = mproc__queue_spare(q)) == NULL) return MPROC_ENOMEM;
+    int error = mproc__queue_read_one(q, fd[0], f, capacity, true);
+    if (error == -EAGAIN && mproc__queue_frames(q, fd[0]) == 0) MPROC__STORE(&q->marks, 0);
+    if (error == 0 && f->size > capacity) {
+        mproc__queue_put_back(q, fd, f, spare);
+        return MPROC_EMSGSIZE;
+    }
+    if (spare != NULL) mproc__message_free(spare);
+    return error;
 }
 
 /* A pipe has ended: its descriptor tells so from now on. */
@@ -3506,16 +3530,9 @@ MPROC__FN int mproc__queue_try_careful(mproc_queue *q, const int fd[2], size_t c
     mproc__queue_get_lock(q, fd[0], mproc__grace(deadline), &error);
     if (error != 0) return error;
     if (!MPROC__SWAP(&q->careful, 1)) mproc__queue_await_others(q);
-    if (!mproc__queue_take_back(q, capacity, f, &error)) {
-        error = mproc__queue_read_one(q, fd[0], f, capacity, true);
-        if (error == -EAGAIN && mproc__queue_frames(q, fd[0]) == 0) MPROC__STORE(&q->marks, 0);
-        if (error == 0 && f->size > capacity) {
-            error = mproc__queue_put_back(q, fd, f);
-            if (error == 0) error = MPROC_EMSGSIZE;
-        }
-    } else if (error == 0) {
-        mproc__queue_drop_marks(q, fd);
-    }
+    if (!mproc__queue_take_back(q, capacity, f, &error))
+        error = mproc__queue_read_fitting(q, fd, capacity, f);
+    else if (error == 0) mproc__queue_drop_marks(q, fd);
     mproc__mutex_unlock(&q->get_lock);
     return error;
 }
