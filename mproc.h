@@ -6145,10 +6145,11 @@ MPROC__FN int mproc__flock(int fd, int how, int64_t deadline) {
     }
 }
 
-/* Is the open file still the one that the path names? */
-MPROC__FN bool mproc__file_current(const mproc_file *f) {
+/* Is the open file still the one that the path names? 1, 0, or an error. */
+MPROC__FN int mproc__file_current(const mproc_file *f) {
     struct stat open_one, named;
-    if (fstat(f->fd, &open_one) != 0 || stat(f->path, &named) != 0) return false;
+    if (fstat(f->fd, &open_one) != 0) return -errno;
+    if (stat(f->path, &named) != 0) return errno == ENOENT ? 0 : -errno;
     return open_one.st_ino == named.st_ino && open_one.st_dev == named.st_dev;
 }
 
@@ -6174,10 +6175,10 @@ MPROC__FN int mproc__file_take(mproc_file *f, int how, int64_t deadline) {
     for (;;) {
         int error = mproc__flock(f->fd, how, deadline);
         if (error != 0) return error;
-        if (mproc__file_current(f)) break;
-        close(f->fd); /* it was replaced while we waited */
-        f->fd = -1;
-        error = mproc__file_open(f);
+        int current = mproc__file_current(f);
+        if (current > 0) break;
+        mproc__close(&f->fd); /* it was replaced while we waited; or with it goes the lock */
+        error = current < 0 ? current : mproc__file_open(f);
         if (error != 0) return error;
     }
     f->held = how;
