@@ -6153,22 +6153,25 @@ MPROC__FN int mproc__file_current(const mproc_file *f) {
     return open_one.st_ino == named.st_ino && open_one.st_dev == named.st_dev;
 }
 
-/* With the exclusive lock: undoes a long append whose process was killed. */
-MPROC__FN void mproc__file_recover(mproc_file *f) {
+/* With the exclusive lock: undoes a long append whose process was killed. 0, or why it cannot: then nothing
+   may be appended, for whoever can would cut that off too. */
+MPROC__FN int mproc__file_recover(mproc_file *f) {
     const char *note = mproc__beside(f, "note");
     long long size = -1, inode = -1;
     char text[64];
+    ssize_t n;
     int fd = mproc__open(note, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
-    if (fd < 0) return;
-    ssize_t n = read(fd, text, sizeof text - 1);
+    if (fd < 0) return errno == ENOENT || errno == ELOOP ? 0 : -errno; /* a link is none of ours */
+    while ((n = read(fd, text, sizeof text - 1)) < 0 && errno == EINTR) continue;
+    int error = n < 0 ? -errno : 0;
     close(fd);
     struct stat st;
-    text[n > 0 ? n : 0] = 0;
+    if (error != 0 || fstat(f->fd, &st) != 0) return error != 0 ? error : -errno;
+    text[n] = 0;
     bool whole = sscanf(text, "%lld %lld.", &inode, &size) == 2 && strchr(text, '.') != NULL;
-    if (whole && fstat(f->fd, &st) == 0 && (long long)st.st_ino == inode && st.st_size > (off_t)size &&
-        mproc__ftruncate(f->fd, (off_t)size) != 0)
-        return; /* the note stays for the next one */
-    unlink(note);
+    bool ours = whole && (long long)st.st_ino == inode;
+    if (ours && st.st_size > (off_t)size && mproc__ftruncate(f->fd, (off_t)size) != 0) return -errno;
+    return unlink(note) == 0 || errno == ENOENT || !ours ? 0 : -errno;
 }
 
 MPROC__FN int mproc__file_take(mproc_file *f, int how, int64_t deadline) {
@@ -6183,21 +6186,33 @@ MPROC__FN int mproc__file_take(mproc_file *f, int how, int64_t deadline) {
     }
     f->held = how;
     MPROC__STORE(&f->owner, (uint32_t)mproc__gettid());
-    if (how == LOCK_EX) mproc__file_recover(f);
-    return 0;
+    int error = how == LOCK_EX ? mproc__file_recover(f) : 0;
+    if (error == 0) return 0;
+    flock(f->fd, LOCK_UN);
+    f->held = 0;
+    return error;
+}
+
+/* Is it a matter of rights, that will not change? */
+MPROC__FN bool mproc__may_not(int error) {
+    return error == -EACCES || error == -EPERM || error == -EROFS || error == -EINVAL || error == -EBADF;
+}
+/* Does a note stand beside the file, as far as one can see? */
+MPROC__FN bool mproc__file_noted(mproc_file *f) {
+    return access(mproc__beside(f, "note"), F_OK) == 0 || errno != ENOENT;
 }
 
 /* For readers: a torn tail must be cut off under the exclusive lock first. */
 MPROC__FN int mproc__file_take_shared(mproc_file *f, int64_t deadline) {
     for (int error;;) {
         error = mproc__file_take(f, LOCK_SH, deadline);
-        if (error != 0 || access(mproc__beside(f, "note"), F_OK) != 0) return error;
+        if (error != 0 || !mproc__file_noted(f)) return error;
         flock(f->fd, LOCK_UN); /* a plain upgrade could deadlock with another reader's */
         f->held = 0;
         error = mproc__file_take(f, LOCK_EX, deadline);
-        if (error != 0) return error;
-        bool stays = access(mproc__beside(f, "note"), F_OK) == 0; /* it cannot be removed: not by us, then */
-        flock(f->fd, LOCK_UN);
+        if (error != 0 && !mproc__may_not(error)) return error;
+        bool stays = error != 0 || mproc__file_noted(f); /* it cannot be removed: not by us, then */
+        if (error == 0) flock(f->fd, LOCK_UN);
         f->held = 0;
         if (stays) return mproc__file_take(f, LOCK_SH, deadline);
     }
@@ -6296,8 +6311,11 @@ MPROC_DEF int mproc_file_append(mproc_file *file, const void *data, size_t size)
         error = 0; /* where no note may stand: without */
     if (error == 0) error = mproc__write_all(file->fd, (const char *)data, size, &done);
     if (error != 0 && done > 0 && mproc__ftruncate(file->fd, st.st_size) != 0)
-        noted = false; /* the next one will */
-    if (noted) unlink(mproc__beside(file, "note"));
+        noted = false;                                                     /* the next one will */
+    if (noted && unlink(mproc__beside(file, "note")) != 0 && error == 0) { /* the next one would cut it off */
+        error = -errno;
+        mproc__ftruncate(file->fd, st.st_size);
+    }
     mproc__file_end(file, took);
     return error;
 }
