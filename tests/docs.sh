@@ -105,6 +105,27 @@ missing_anchors() {
     grep -oE '\]\(#[^)]*\)' README.md | sed 's/^](#//; s/)$//' | sort -u | comm -23 - "$tmp/anchors" | none
 }
 
+# The first two columns of the table about killed processes, an empty first one filled in from above.
+rows_of_killed() {
+    section 'What happens when a process is killed' | awk -F ' *\\| *' '
+        !/^\|/ { next }
+        ++line > 2 { if ($2 != "") object = $2; print object " | " $3 }'
+}
+# What the tests that run say they test, in the order they run in: the comment "Row: ..." before each.
+rows_of_tests() {
+    awk '/^\/\* Row: / { sub(/^\/\* Row: /, ""); sub(/ \*\/$/, ""); row = $0; next }
+         /^START_TEST\(/ { gsub(/^START_TEST\(|\).*/, ""); of[$0] = row; row = "" }
+         /^SUITE_MAIN\(/ { on = 1; sub(/[^,]*,/, "") }
+         on { n = split($0, word, /[^a-z0-9_]+/)
+              for (i = 1; i <= n; i++) if (word[i] != "") print of[word[i]] != "" ? of[word[i]] : word[i] ": which row?" }
+        ' tests/test_killed.c
+}
+same_rows() { # what only the page has shows with <, what only the tests have with >
+    rows_of_killed >"$tmp/rows"
+    rows_of_tests >"$tmp/tests"
+    [ -s "$tmp/rows" ] && diff "$tmp/rows" "$tmp/tests"
+}
+
 # As README says: make install, then pkg-config where there is one.
 install_and_use() {
     env -u MAKEFLAGS -u MAKELEVEL make --no-print-directory install PREFIX="$tmp/prefix" DESTDIR= &&
@@ -142,6 +163,7 @@ expect "the header's public names were found" grep -qx mproc_pool_map "$tmp/func
 expect "examples that README.md names but are not there" missing_examples
 expect "make targets that README.md names but are not there" missing_targets
 expect "links of README.md that lead nowhere" missing_anchors
+expect "the rows of the table about killed processes and the tests in tests/test_killed.c are the same" same_rows
 expect "make install, and a program that uses what it installed" install_and_use "$first.c"
 
 echo "$passed passed, $failed failed"

@@ -20,9 +20,12 @@ static uint64_t seed; /* of the random moments */
 
 static void start(void) {
     said = shared_ints();
-    seed = make_seed("test_killed");
     adopt_orphans();
     new_board();
+}
+static void start_random(void) {
+    start();
+    seed = make_seed("test_killed");
 }
 static void begin_round(void) { memset(said, 0, 4096); }
 
@@ -69,6 +72,11 @@ static int kills_when_parent_sleeps(void *victim) {
     return kill(*(pid_t *)victim, SIGKILL) != 0;
 }
 
+static bool all_are(const void *data, size_t size, char value) {
+    const char *bytes = data;
+    return size == 0 || (bytes[0] == value && memcmp(bytes, bytes + 1, size - 1) == 0);
+}
+
 /* Numbered messages, the number in all bytes, so that a torn one shows. */
 enum { LARGEST = 30000, EVEN = 64 };
 static size_t size_of(int number) {
@@ -86,9 +94,7 @@ static int number_of(const char *data, ssize_t size) {
     if (size < (ssize_t)sizeof number) return -1;
     memcpy(&number, data, sizeof number);
     if (size != EVEN && (size_t)size != size_of(number)) return -1;
-    for (ssize_t i = sizeof number; i < size; i++)
-        if (data[i] != (char)number) return -1;
-    return number;
+    return all_are(data + sizeof number, (size_t)size - sizeof number, (char)number) ? number : -1;
 }
 static void batch_of(char *items, int first, int n) {
     for (int i = 0; i < n; i++) memcpy(items + i * EVEN, message(first + i, EVEN), EVEN);
@@ -208,7 +214,7 @@ static int forks_detached_for_ever(void *arg) {
 
 /* Row: `mproc_fork_detached` | the caller */
 START_TEST(fork_detached_caller) {
-    start();
+    start_random();
     for (int again = 0; again < AGAIN; again++) {
         begin_round();
         pid_t victim = spawn_ready(forks_detached_for_ever, again == 0 ? NULL : said);
@@ -458,7 +464,7 @@ static void expect_event_works(void) {
 
 /* Row: `mproc_event` | anyone */
 START_TEST(event_anyone) {
-    start();
+    start_random();
     NEED(event = mproc_event_new());
     for (int again = 0; again < AGAIN; again++) {
         pid_t victim = spawn_blocked(waits_for_event, NULL), waiter = spawn_blocked(waits_for_event, NULL);
@@ -690,11 +696,10 @@ static int makes_and_frees_for_ever(void *arg) {
     }
 }
 enum { KEPT = 40 };
-static void expect_filled(unsigned char *const *block, unsigned char with) {
-    for (int i = 0; i < KEPT; i++)
-        for (size_t k = 0; k < mproc_array_len(block[i]); k++) ck_assert_uint_eq(block[i][k], with);
+static void expect_filled(char *const *block, char with) {
+    for (int i = 0; i < KEPT; i++) ck_assert(all_are(block[i], mproc_array_len(block[i]), with));
 }
-static void make_blocks(unsigned char **block, unsigned char fill) {
+static void make_blocks(char **block, char fill) {
     for (int i = 0; i < KEPT; i++) NEED(block[i] = mproc_shm_new(random_size(&seed)));
     expect_filled(block, 0);
     for (int i = 0; i < KEPT; i++) memset(block[i], fill, mproc_array_len(block[i]));
@@ -702,8 +707,8 @@ static void make_blocks(unsigned char **block, unsigned char fill) {
 
 /* Row: values, arrays, `mproc_shm_new` | one inside `_new` or `mproc_free` */
 START_TEST(shared_inside_new_or_free) {
-    static unsigned char *kept[KEPT], *more[KEPT];
-    start();
+    static char *kept[KEPT], *more[KEPT];
+    start_random();
     make_blocks(kept, 0x11);
     for (int again = 0; again < 4 * AGAIN; again++) {
         int used = used_blocks();
@@ -744,7 +749,7 @@ static int receive(mproc_conn *conn, double timeout) {
 
 /* Row: `mproc_conn` | a sender */
 START_TEST(conn_sender) {
-    start();
+    start_random();
     for (int again = 0; again < AGAIN; again++) {
         begin_round();
         int got = 0, some = (int)random_below(&seed, 60), number;
@@ -777,7 +782,7 @@ static void send_some(int from, int to) {
 
 /* Row: `mproc_conn` | a receiver */
 START_TEST(conn_receiver) {
-    start();
+    start_random();
     for (int again = 0; again < AGAIN; again++) {
         begin_round();
         int some = 1 + (int)random_below(&seed, 100), rest = some + 20, number;
@@ -866,7 +871,7 @@ static void expect_queue_works(void) {
 
 /* Row: `mproc_queue` | one that puts */
 START_TEST(queue_one_that_puts) {
-    start();
+    start_random();
     for (int again = 0; again < 2 * AGAIN; again++) {
         begin_round();
         int step = again % 2 ? BATCH : 1, got = 0, some = (int)random_below(&seed, 80), number;
@@ -912,7 +917,7 @@ static void put_some(int from, int to, bool even) {
 
 /* Row: `mproc_queue` | one that gets */
 START_TEST(queue_one_that_gets) {
-    start();
+    start_random();
     for (int again = 0; again < 2 * AGAIN; again++) {
         begin_round();
         bool many = again % 2;
@@ -1003,7 +1008,7 @@ static void expect_ring_works(void) {
 
 /* Row: `mproc_ring` | one that puts */
 START_TEST(ring_one_that_puts) {
-    start();
+    start_random();
     NEED(ring = mproc_ring_new(EVEN, ROOM));
     for (int again = 0; again < 2 * AGAIN; again++) {
         begin_round();
@@ -1038,7 +1043,7 @@ static int gets_from_ring_for_ever(void *step) {
 
 /* Row: `mproc_ring` | one that gets */
 START_TEST(ring_one_that_gets) {
-    start();
+    start_random();
     NEED(ring = mproc_ring_new(EVEN, ROOM));
     for (int again = 0; again < 2 * AGAIN; again++) {
         begin_round();
@@ -1315,7 +1320,7 @@ static char folder[64], path[96];
 static mproc_file *file;
 
 static void start_file(void) {
-    start();
+    start_random();
     make_folder(folder);
     snprintf(path, sizeof path, "%s/file", folder);
     NEED(file = mproc_file_open(path));
@@ -1381,7 +1386,7 @@ static int count_records(size_t size) {
     int fd = open(path, O_RDONLY | O_CLOEXEC), n = 0;
     for (ssize_t got; (got = read(fd, record, size)) != 0; n++) {
         ck_assert_int_eq(got, (ssize_t)size);
-        for (size_t i = 0; i < size; i++) ck_assert_int_eq(record[i], 'a' + n % 26);
+        ck_assert(all_are(record, size, (char)('a' + n % 26)));
     }
     close(fd);
     free(record);
@@ -1444,8 +1449,8 @@ static bool temporary_file_is_there(void) {
 }
 static char one_letter(size_t size) { /* that the file consists of */
     const char *text = slurp(path);
-    ck_assert_uint_eq(file_size(), size);
-    for (size_t i = 0; i < size; i++) ck_assert_int_eq(text[i], text[0]);
+    ck_assert_uint_eq(strlen(text), size);
+    ck_assert(all_are(text, size, text[0]));
     return text[0];
 }
 
