@@ -197,7 +197,8 @@ MPROC_DEF int mproc_cpu_count(void);
 
 /* fork(2) with stdio flushed first; returns twice, -errno on failure. The child is the caller's own
    business: not joined or ended at exit, not among the active children, not ended by its parent's death.
-   Leave it with mproc_exit. For an event loop: block SIGCHLD, sigwait, then mproc_wait with timeout 0. */
+   Leave it with mproc_exit. It is a mproc_current_process of its own, and the caller its parent. For an event
+   loop: block SIGCHLD, sigwait, then mproc_wait with timeout 0. */
 MPROC_DEF pid_t mproc_fork(void);
 
 /* A child that never becomes a zombie and is nobody's to wait for (double fork). Returns 0 in it, its pid
@@ -205,7 +206,8 @@ MPROC_DEF pid_t mproc_fork(void);
 MPROC_DEF pid_t mproc_fork_detached(void);
 
 /* Waits for a child of mproc_fork; *exitcode (may be NULL) is 0..255, or minus the signal.
-   0; MPROC_ETIMEDOUT; -ECHILD for every other pid, 0 and negative ones too. */
+   0; MPROC_ETIMEDOUT; -ECHILD for every other pid, 0 and negative ones too, and for one that was collected.
+ */
 MPROC_DEF int mproc_wait(pid_t pid, int *exitcode, double timeout);
 
 /* Collects the children of mproc_fork that have ended, without waiting; how many. */
@@ -273,13 +275,14 @@ MPROC_DEF int mproc_rlock_free(mproc_rlock *lock);                    /* as mpro
 /* ---- Semaphore ----------------------------------------------------------------------------------------- */
 
 /* A number of permits, at most INT32_MAX, not owned by anybody: any process may release. The permits that a
-   process held when it was killed are gone. A bounded one refuses to go above its first value. */
+   process held when it was killed are gone. A bounded one refuses to go above its first value. _new: NULL
+   and errno, EINVAL for more than INT32_MAX. */
 typedef struct mproc_semaphore mproc_semaphore;
 MPROC_DEF mproc_semaphore *mproc_semaphore_new(unsigned value);
 MPROC_DEF mproc_semaphore *mproc_semaphore_new_bounded(unsigned value);
 MPROC_DEF int mproc_semaphore_acquire(mproc_semaphore *semaphore, double timeout); /* 0; MPROC_ETIMEDOUT */
-MPROC_DEF int
-mproc_semaphore_release(mproc_semaphore *semaphore); /* 0; -ERANGE too many. Signal handlers may */
+/* 0; -ERANGE above the first value of a bounded one, or INT32_MAX. Signal handlers may call it. */
+MPROC_DEF int mproc_semaphore_release(mproc_semaphore *semaphore);
 MPROC_DEF int mproc_semaphore_value(mproc_semaphore *semaphore); /* permits now, or -EINVAL */
 MPROC_DEF int mproc_semaphore_free(mproc_semaphore *semaphore);  /* 0; -EBUSY somebody waits; -EINVAL */
 
@@ -323,8 +326,9 @@ MPROC_DEF int mproc_condition_free(mproc_condition *condition); /* 0; -EBUSY hel
 typedef struct mproc_barrier mproc_barrier;
 MPROC_DEF mproc_barrier *mproc_barrier_new(unsigned parties);
 
-/* Each pass gives its callers the numbers 0 to parties - 1. MPROC_ETIMEDOUT this caller's time was up, which
-   breaks the barrier; MPROC_EBROKEN aborted, reset, timed out elsewhere, or a waiting process was killed. */
+/* Each pass gives its callers the numbers 0 to parties - 1, in no order. MPROC_ETIMEDOUT this caller's time
+   was up, which breaks the barrier; MPROC_EBROKEN aborted, reset, timed out elsewhere, or a waiting process
+   was killed. */
 MPROC_DEF int mproc_barrier_wait(mproc_barrier *barrier, double timeout);
 MPROC_DEF int mproc_barrier_reset(mproc_barrier *barrier); /* waiters get MPROC_EBROKEN; then as new. 0 */
 MPROC_DEF int mproc_barrier_abort(mproc_barrier *barrier); /* broken until reset. 0 */
@@ -350,9 +354,11 @@ MPROC_DEF int mproc_barrier_free(mproc_barrier *barrier);  /* 0; -EBUSY somebody
 #define mproc_array_new(type, n)          ((type *)mproc__array_new(sizeof(type), (n), NULL))
 #define mproc_array_from(type, source, n) ((type *)mproc__array_from(sizeof(type), (n), (source)))
 
-MPROC_DEF size_t
-mproc_array_len(const void *array); /* items; 1 for a value, bytes for mproc_shm_new, 0 for others */
-MPROC_DEF mproc_lock *mproc_lock_of(const void *shared); /* its lock; NULL for what is not shared here */
+/* Items; 1 for a value, the bytes of mproc_shm_new, 0 for what is none of these. */
+MPROC_DEF size_t mproc_array_len(const void *array);
+
+/* The lock of a value, an array, or memory from mproc_shm_new; NULL for what is none of these. */
+MPROC_DEF mproc_lock *mproc_lock_of(const void *shared);
 
 /* Zeroed shared memory for a struct of your own; it may hold pointers to other objects of the family. */
 MPROC_DEF void *mproc_shm_new(size_t bytes);
@@ -389,13 +395,16 @@ MPROC_DEF int mproc_conn_send(mproc_conn *conn, const void *data, size_t size, d
    capacity: it can still be received; MPROC_ETIMEDOUT; -EPERM it only sends. Kill: that message is lost. */
 MPROC_DEF ssize_t mproc_conn_recv(mproc_conn *conn, void *buffer, size_t capacity, double timeout);
 
-MPROC_DEF int mproc_conn_poll(mproc_conn *conn,
-                              double timeout); /* 1 a message waits; 0 none; MPROC_ECLOSED */
+/* 1 a message waits; 0 none in time; MPROC_ECLOSED nothing left and the other end gone. */
+MPROC_DEF int mproc_conn_poll(mproc_conn *conn, double timeout);
+
 /* For poll(2): readable when recv would not wait, or the end is reached. While siblings that only inherited
    the other end live, poll does not see that end by itself: use mproc_conn_poll, or a timeout. */
 MPROC_DEF int mproc_conn_fd(mproc_conn *conn);
-MPROC_DEF int
-mproc_conn_close(mproc_conn *conn); /* in this process and those it forks later. 0, also twice */
+
+/* Closes it in this process and those it forks later; in no thread that is still in a call on it. 0, also
+   twice. */
+MPROC_DEF int mproc_conn_close(mproc_conn *conn);
 
 /* ---- Queue --------------------------------------------------------------------------------------------- */
 
@@ -439,8 +448,8 @@ MPROC_DEF ssize_t mproc_queue_get_many(mproc_queue *queue, void *items, size_t n
 MPROC_DEF int mproc_queue_close(mproc_queue *queue);
 
 /* For JoinableQueue's habit: one task_done for each message got; join waits until every message put has
-   been got and marked. -EINVAL for a task_done too many. A consumer that dies between the two leaves its
-   message unmarked; whoever notices may call task_done for it. */
+   been got and marked: 0; MPROC_ETIMEDOUT. -EINVAL for a task_done too many. A consumer that dies between the
+   two leaves its message unmarked; whoever notices may call task_done for it. */
 MPROC_DEF int mproc_queue_task_done(mproc_queue *queue);
 MPROC_DEF int mproc_queue_join(mproc_queue *queue, double timeout);
 
@@ -457,6 +466,8 @@ MPROC_DEF int mproc_queue_free(mproc_queue *queue);
    system call while neither side waits. Kill: a put has put all its items or none; a get that was killed
    has taken its items, or left them to others. */
 typedef struct mproc_ring mproc_ring;
+
+/* NULL and errno: EINVAL a size of 0, ENOMEM. */
 MPROC_DEF mproc_ring *mproc_ring_new(size_t item_size, size_t capacity);
 
 /* 0; MPROC_ETIMEDOUT full or empty; MPROC_ECLOSED closed (for get: and empty). */
