@@ -95,9 +95,11 @@ $(B)/bench/pool_openmp: tests/bench/pool_openmp.c tests/bench/work.h $(B)/flags
 	@mkdir -p $(@D)
 	$(COMPILE) -fopenmp -o $@ $< || { echo '#!/bin/false' > $@ && chmod +x $@; }
 
-# A victim killed at every instruction of every operation: minutes. A sample: build/tests/kill/kill -t 20
+# A victim killed, then one stopped and resumed, at every instruction of every operation: many minutes.
+# A sample: build/tests/kill/kill -t 20
 kill: $(B)/tests/kill/kill
 	$(B)/tests/kill/kill
+	$(B)/tests/kill/kill -S
 
 # The tests use Check (libcheck.github.io); the header and the examples need nothing.
 deps:

@@ -5,7 +5,10 @@
    work, nothing is lost but what the victim had in hand, nothing is torn, nothing comes twice, and the
    arena's blocks are all accounted for.
 
-       kill [-s SEED] [-t SECONDS] [OPERATION...]     without -t all points, with it a random sample
+       kill [-S] [-s SEED] [-t SECONDS] [OPERATION...]     without -t all points, with it a random sample
+
+   With -S the victim is stopped there instead, by SIGSTOP. Another process carries on meanwhile: its calls
+   may time out or wait, but what they say is true. Then the victim goes on and must end its operation well.
 
    It prints for each operation: how many instructions it has, how many victims were killed in it, how often a
    survivor hung, how often something was lost that may be lost (a message in the victim's hands, a lock's
@@ -68,6 +71,9 @@ typedef struct driver {
     int gate;    /* tasks wait until it is open */
     int round;   /* numbers the points, so that a task handed in at an earlier one is known */
     int late;    /* how many of those ran */
+    /* with -S: what the process did that carried on while the victim was stopped */
+    bool stops;   /* the victim is to be stopped */
+    int put, got; /* the messages it put and got; 0: none */
 } driver;
 
 static struct board {
@@ -76,6 +82,7 @@ static struct board {
     uint64_t seed;
     double until; /* of a sample; 0: all points */
     double clock; /* see patience */
+    bool stop;    /* victims are stopped, not killed */
 } * board;
 
 enum { GO_ON = 100, FLAW }; /* exit codes of a driver: a new one goes on at this point, or behind it */
@@ -194,6 +201,10 @@ static struct world {
     size_t used; /* bytes of the arena in use before */
     pid_t companion[4];
     int companions;
+    pid_t carrier;  /* carries on while the victim is stopped */
+    bool stopped;   /* the victim was */
+    int early;      /* messages of the victim that it got */
+    int missing;    /* messages that were not found in the end */
     bool held;      /* the survivor holds the lock */
     bool unblocked; /* the survivor has done its part for a victim that slept */
     bool finished;  /* the victim has returned */
@@ -648,10 +659,33 @@ static int message_read(const char *from, size_t size) { /* its number, if it is
 }
 static void queue_get_short(void);
 
+/* With -S: the victim has got or put all of its messages; where between the others' is left open. */
+static void messages_check_mixed(const int *got, int n, bool puts, size_t count) {
+    int at = 0, victims = w.early;
+    size_t least = puts || op->victim == queue_get_short ? 0 : op->hands;
+    if (op->hands > 1) least = 1; /* it took what was there */
+    for (int i = 0; i < n; i++) {
+        if (got[i] == VICTIMS + victims) {
+            victims++;
+            continue;
+        }
+        for (; at < w.n && w.ids[at] != got[i]; at++) w.missing++;
+        if (at++ == w.n) flaw("message %d comes where it should not", got[i]);
+    }
+    w.missing += w.n - at;
+    if ((size_t)victims != (puts ? count : 0)) flaw("%d messages of the victim", victims);
+    if ((size_t)w.missing < least || (size_t)w.missing > (op->hands > 1 ? op->hands : least))
+        flaw("%d messages are gone", w.missing);
+}
+
 /* Of the survivor's messages at most `hands` are gone, from the front; of the victim's a first part is there,
    behind those. All or none of what one call of a ring moves. */
 static void messages_check(const int *got, int n, bool whole, bool puts, size_t count) {
     int mine = 0, victims = 0, missing = 0;
+    if (w.stopped) {
+        messages_check_mixed(got, n, puts, count);
+        return;
+    }
     while (mine < n && got[mine] < VICTIMS) mine++;
     int offset = w.n - mine;
     while (mine + victims < n) {
@@ -664,6 +698,7 @@ static void messages_check(const int *got, int n, bool whole, bool puts, size_t 
     for (int i = 0; i < mine; i++)
         if (got[i] != w.ids[i + offset]) flaw("message %d comes instead of %d", got[i], w.ids[i + offset]);
     size_t hands = puts ? 0 : op->hands;
+    w.missing = missing;
     if ((size_t)missing > hands) flaw("%d messages are lost, the first of them %d", missing, w.ids[0]);
     if (missing > 0) lost();
     if (op->victim == queue_get_short && w.finished && missing != 0)
@@ -781,8 +816,7 @@ static void queue_check(void) {
     }
     if (puts && unmarked > 0) flaw("join waits for %d messages that nobody can get", unmarked);
     if ((size_t)unmarked > hands) flaw("join waits for %d messages too many", unmarked);
-    if (!puts && w.finished)
-        CHECK_IS(unmarked, op->victim == queue_get_short || op->victim == queue_task_done ? 0 : op->hands);
+    if (!puts && w.finished) CHECK_IS(unmarked, w.missing);
     if (op->victim != queue_close) {
         w.n = 0;
         for (int i = 0; i < 3; i++) CHECK_IS(queue_put_one(700 + i), 0);
@@ -897,8 +931,9 @@ static void ring_get_many(void) {
 }
 static void ring_close(void) { mproc_ring_close(w.ring); }
 static void ring_make_room(void) {
-    for (size_t i = 0; i < op->most; i++) CHECK_IS(ring_get_one(), w.ids[i]);
-    queue_forget((int)op->most);
+    int n = w.n < (int)op->most ? w.n : (int)op->most;
+    for (int i = 0; i < n; i++) CHECK_IS(ring_get_one(), w.ids[i]);
+    queue_forget(n);
 }
 static void ring_feed(void) { CHECK_IS(ring_put_one(500), 0); }
 static void ring_check(void) {
@@ -1071,7 +1106,8 @@ static void pool_check(void) {
     EVENTUALLY(pool_idle());
     CHECK(PEEK(&me->ran[3]) <= 1);
     mproc_pool_counts c = counts();
-    CHECK_IS(c.done - p.done, 1 + PEEK(&me->ran[3]) + PEEK(&me->ran[1]) + PEEK(&me->late) - p.late);
+    CHECK_IS(c.done - p.done,
+             1 + PEEK(&me->ran[3]) + PEEK(&me->ran[1]) + PEEK(&me->ran[6]) + PEEK(&me->late) - p.late);
     CHECK_IS(c.crashed, p.crashed);
 }
 static void pool_submit(void) {
@@ -1137,7 +1173,7 @@ static void pool_worker_check(void) {
             lost();
             CHECK_IS(mproc_future_code(w.future), -SIGKILL);
         }
-        if (w.finished) CHECK_IS(error, 0);
+        if (w.finished || w.stopped) CHECK_IS(error, 0);
         CHECK_IS(mproc_future_free(w.future), 0);
     }
     pool_works();
@@ -1145,8 +1181,8 @@ static void pool_worker_check(void) {
     CHECK(PEEK(&me->ran[5]) <= 1);
     mproc_pool_counts c = counts();
     if (w.future != NULL) CHECK_IS(c.crashed - p.crashed, error != 0);
-    CHECK_IS(c.done - p.done + c.crashed - p.crashed, 2);
-    CHECK_IS(c.respawned - p.respawned, 1);
+    CHECK_IS(c.done - p.done + c.crashed - p.crashed, 2 + PEEK(&me->ran[6]));
+    CHECK_IS(c.respawned - p.respawned, w.stopped ? 0 : 1);
 }
 
 /* The supervisor, while it learns of a worker's death and replaces it; a pool for each point. */
@@ -1166,8 +1202,26 @@ static void supervisor_stimulus(void) {
     kill(worker, SIGKILL);
     EVENTUALLY(step_state(worker) == 'Z');
 }
-static bool only_child_left(void); /* none but those the driver knows of */
+static bool only_child_left(void);           /* none but those the driver knows of */
+static void supervisor_resumed_check(void) { /* it has done its work, late */
+    int result = 0;
+    CHECK_IS(WITHIN(1.0 + SOON, mproc_future_get(w.future, NULL, LONG)), MPROC_ECRASHED);
+    CHECK_IS(TIMELY(mproc_future_get(w.future2, &result, LONG)), 0);
+    CHECK_IS(result, 4);
+    CHECK_IS(PEEK(&me->ran[2]), 1);
+    CHECK_IS(mproc_future_free(w.future), 0);
+    CHECK_IS(mproc_future_free(w.future2), 0);
+    pool_works();
+    EVENTUALLY(pool_idle());
+    CHECK_IS(counts().respawned, 1);
+    CHECK_IS(mproc_pool_free(p.pool), 0);
+    p.pool = NULL;
+}
 static void supervisor_check(void) {
+    if (w.stopped) {
+        supervisor_resumed_check();
+        return;
+    }
     int error = TIMELY(mproc_future_get(w.future, NULL, LONG));
     CHECK(error == MPROC_ECRASHED || error == MPROC_EBROKEN);
     int result = 0;
@@ -1924,7 +1978,7 @@ static int orphans(void) {
     for (char *at = text, *next; *at != 0; at = next) {
         pid_t pid = (pid_t)strtol(at, &next, 10);
         if (next == at) break;
-        bool known = pid == step.pid || (p.pool != NULL && pid == p.pool->supervisor);
+        bool known = pid == step.pid || pid == w.carrier || (p.pool != NULL && pid == p.pool->supervisor);
         for (int i = 0; i < w.companions; i++) known = known || pid == w.companion[i];
         if (known || waitpid(pid, NULL, WNOHANG) == pid) continue;
         n++;
@@ -1936,6 +1990,7 @@ static bool only_child_left(void) { return orphans() == 0; }
 /* After a flaw: nothing of this point shall be left. */
 static void clear_up(void) {
     if (step.pid > 0) kill(step.pid, SIGKILL);
+    if (w.carrier > 0) kill(w.carrier, SIGKILL);
     for (int i = 0; i < w.companions; i++)
         if (w.companion[i] > 0) kill(w.companion[i], SIGKILL);
     if (w.folder[0] != 0) {
@@ -1978,7 +2033,7 @@ static void world_begin(void) {
         if (op->before != NULL) op->before();
         STEP_MARK();
         op->victim();
-        STEP_MARK();
+        if (!me->stops) STEP_MARK();
         _exit(0);
     }
     if (!step_begin(pid)) flaw("the victim did not begin");
@@ -1997,6 +2052,23 @@ static bool world_unblock(double since) {
     return true;
 }
 
+/* What is left of the point once the victim is through. */
+static void world_check(void) {
+    me->alive = patience();
+    me->checking = true;
+    op->check();
+    if (step.pid > 0) waitpid(step.pid, NULL, __WALL | WNOHANG);
+    step.pid = 0;
+    orphans();
+    if (op->spare != SIZE_MAX) {
+        size_t used = arena_used();
+        if (used > w.used) lost(); /* less: a queue found what was lost with a former one at its address */
+        if (used > w.used + op->spare) flaw("%zu bytes of shared memory are lost", used - w.used);
+    }
+    arena_works();
+    me->checking = false;
+}
+
 /* Kills the victim where it stands and lets the survivor go on. */
 static void world_end(bool finished) {
     siginfo_t info;
@@ -2008,19 +2080,173 @@ static void world_end(bool finished) {
     if (late) waitid(P_PID, (id_t)step.pid, &info, WEXITED | WNOWAIT);
     else waitpid(step.pid, NULL, __WALL);
     score()->kills++;
-    me->alive = patience();
-    me->checking = true;
-    op->check();
-    if (late) waitpid(step.pid, NULL, __WALL);
-    step.pid = 0;
-    orphans();
-    if (op->spare != SIZE_MAX) {
-        size_t used = arena_used();
-        if (used > w.used) lost(); /* less: a queue found what was lost with a former one at its address */
-        if (used > w.used + op->spare) flaw("%zu bytes of shared memory are lost", used - w.used);
+    world_check();
+}
+
+/* ---- A victim that is stopped ---- */
+
+/* Stops the traced victim by SIGSTOP and lets go of it. */
+static void stop_victim(void) {
+    int status;
+    bool slept = step_state(step.pid) != 't'; /* so it is not stopped by its tracer yet */
+    kill(step.pid, SIGSTOP);
+    if (slept) waitpid(step.pid, &status, __WALL);
+#if STEP_BREAKPOINTS
+    step_break(0, false);
+#endif
+    if (ptrace(PTRACE_DETACH, step.pid, NULL, (void *)(intptr_t)(slept ? SIGSTOP : 0)) != 0)
+        flaw("cannot let go of the victim: %s", strerror(errno));
+    EVENTUALLY(step_state(step.pid) == 'T');
+}
+
+#define A_MOMENT 0.003
+
+/* Nobody is told that a holder died who is only stopped. */
+static bool in_peace(int error) { return error == 0 || error == MPROC_ETIMEDOUT; }
+
+static void carry_locks(void) {
+    int error = w.lock != NULL ? mproc_lock_acquire(w.lock, A_MOMENT) : MPROC_ETIMEDOUT;
+    CHECK(in_peace(error) || (op->victim == lock_free && error == MPROC_EINVAL));
+    if (error == 0) CHECK_IS(mproc_lock_release(w.lock), 0);
+    error = w.rlock != NULL ? mproc_rlock_acquire(w.rlock, A_MOMENT) : MPROC_ETIMEDOUT;
+    CHECK(in_peace(error));
+    if (error == 0) CHECK_IS(mproc_rlock_release(w.rlock), 0);
+    error = w.semaphore != NULL ? mproc_semaphore_acquire(w.semaphore, A_MOMENT) : MPROC_ETIMEDOUT;
+    CHECK(in_peace(error));
+    if (error == 0) CHECK_IS(mproc_semaphore_release(w.semaphore), 0);
+    error = w.condition != NULL ? mproc_condition_acquire(w.condition, A_MOMENT) : MPROC_ETIMEDOUT;
+    CHECK(in_peace(error));
+    if (error == 0) CHECK_IS(mproc_condition_release(w.condition), 0);
+    if (w.event != NULL) CHECK(in_peace(mproc_event_wait(w.event, A_MOMENT)));
+}
+
+/* Puts message 800 and gets one. */
+static void carry_message(int (*put)(int id), int (*get)(void)) {
+    int error = put(800);
+    CHECK(in_peace(error) || error == MPROC_ECLOSED);
+    if (error == 0) POKE(&me->put, 800);
+    error = get();
+    CHECK(error > 0 || error == MPROC_ETIMEDOUT || error == MPROC_ECLOSED);
+    if (error > 0) POKE(&me->got, error);
+}
+static int carry_queue_get(void) {
+    int id = queue_get_one(A_MOMENT);
+    if (id > 0) CHECK_IS(mproc_queue_task_done(w.queue), 0);
+    return id;
+}
+static int carry_conn_send(int id) {
+    char data[ROOM];
+    message_make(data, op->size, id);
+    return mproc_conn_send(w.ends[1], data, op->size, A_MOMENT);
+}
+static int carry_conn_recv(void) {
+    char data[ROOM];
+    ssize_t n = mproc_conn_recv(w.ends[0], data, sizeof data, A_MOMENT);
+    return n < 0 ? (int)n : message_read(data, (size_t)n);
+}
+
+static void carry_pool(void) {
+    job it = job_of(6, true);
+    int result = 0;
+    mproc_future *f = mproc_pool_apply_async(p.pool, task, &it, JOB, sizeof result);
+    CHECK(f != NULL);
+    int error = mproc_future_get(f, &result, A_MOMENT);
+    CHECK(in_peace(error));
+    if (error == 0) CHECK_IS(result, 36);
+    CHECK_IS(mproc_future_free(f), 0);
+}
+
+/* In a process of its own: uses what the victim uses. */
+static int carry_on(void) {
+    carry_locks();
+    if (w.companions == 0 && (op->check == queue_check || op->check == queue_close_check))
+        carry_message(queue_put_one, carry_queue_get);
+    if (w.companions == 0 && op->check == ring_check) carry_message(ring_put_one, ring_get_one);
+    if (op->check == conn_check) carry_message(carry_conn_send, carry_conn_recv);
+    if (p.pool != NULL) carry_pool();
+    if (w.file != NULL) {
+        int error = mproc_file_lock(w.file, A_MOMENT);
+        CHECK(in_peace(error));
+        if (error == 0) CHECK_IS(mproc_file_unlock(w.file), 0);
     }
     arena_works();
-    me->checking = false;
+    return 0;
+}
+
+static void carrier_begin(void) {
+    me->put = me->got = 0;
+    pid_t parent = getpid(), pid = fork();
+    if (pid < 0) flaw("fork: %s", strerror(errno));
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent) _exit(0);
+        _exit(carry_on());
+    }
+    w.carrier = pid;
+}
+static bool carrier_ended(void) {
+    int status;
+    if (w.carrier == 0) return true;
+    if (waitpid(w.carrier, &status, WNOHANG) != w.carrier) return false;
+    w.carrier = 0;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == FLAW) {
+        clear_up();
+        _exit(FLAW);
+    }
+    if (status != 0) flaw("who carried on left with status %#x", (unsigned)status);
+    return true;
+}
+
+/* Takes what it put and got into account. */
+static void carrier_settle(void) {
+    if (PEEK(&me->put) != 0) w.ids[w.n++] = PEEK(&me->put);
+    if (PEEK(&me->got) == 0) return;
+    int at = 0, got = PEEK(&me->got), most = (int)op->hands + (op->victim == queue_task_done);
+    while (at < w.n && w.ids[at] != got) at++;
+    if (at == w.n && got == VICTIMS && (w.n == 0 || w.ids[0] == 800)) {
+        w.early++;
+        return;
+    }
+    if (at == w.n || at > most) flaw("message %d was got too early", got);
+    memmove(w.ids + at, w.ids + at + 1, (size_t)(w.n - at - 1) * sizeof w.ids[0]);
+    w.n--;
+}
+
+/* The victim was resumed: helps it on if it sleeps, until it has left. */
+static void await_victim(void) {
+    siginfo_t info;
+    double end = patience() + 5;
+    for (int asleep = 0;; nap(0.0002)) {
+        memset(&info, 0, sizeof info);
+        if (waitid(P_PID, (id_t)step.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0) break;
+        if (patience() > end) flaw("the resumed victim hangs");
+        asleep = step_state(step.pid) == 'S' ? asleep + 1 : 0;
+        if (asleep < 10) continue;
+        if (op->sleeps) kill(step.pid, SIGKILL);
+        else if (op->unblock != NULL && !w.unblocked) {
+            w.unblocked = true;
+            op->unblock();
+        }
+    }
+    if (!op->sleeps && (info.si_code != CLD_EXITED || info.si_status != 0))
+        flaw("the resumed victim ended with %d", info.si_status);
+}
+
+/* Stops the victim where it stands, lets others go on, and then the victim. */
+static void world_stop(void) {
+    me->at = step.at;
+    w.stopped = true;
+    w.finished = op->attach == NULL && !op->sleeps;
+    stop_victim();
+    score()->kills++;
+    carrier_begin();
+    for (double end = patience() + 0.05; !carrier_ended() && patience() < end;) nap(0.0002);
+    kill(step.pid, SIGCONT);
+    EVENTUALLY(carrier_ended());
+    carrier_settle();
+    if (op->attach == NULL) await_victim();
+    else step.pid = 0;
+    world_check();
 }
 
 /* Runs through the operation once, so that what happens at a first call only is over. */
@@ -2033,6 +2259,12 @@ static void warm_up(void) {
         while (what == STEP_BLOCKED && world_unblock(since)) what = step_resume();
     } while (what == STEP_STOPPED);
     world_end(what != STEP_BLOCKED);
+}
+
+static void __attribute__((noreturn)) leave(void) {
+    clear_up();
+    me->done = true;
+    _exit(0);
 }
 
 /* Steps through the operation once, noting the path; kills at the end. */
@@ -2048,6 +2280,7 @@ static void record(void) {
         if (what == STEP_STOPPED) step.path[++step.length] = step.at;
         else through = true;
         me->alive = patience();
+        if (board->until > 0 && step_clock() > board->until) leave(); /* the end of the sample */
     }
     if (!through) flaw("more than %d instructions", STEP_MOST);
     score()->instructions = (uint32_t)step.length;
@@ -2111,6 +2344,23 @@ static void kill_at(size_t k) {
     world_end(ended);
 }
 
+static void stop_at(size_t k) {
+    bool ended;
+    me->k = k;
+    me->stops = true;
+    world_begin();
+    bool met = seek(k, &ended);
+    char state = step_state(step.pid);
+    if ((met && !ended) || (op->attach != NULL && state != 0 && state != 'Z')) world_stop();
+    else world_end(true); /* another path: it has left before */
+    me->stops = false;
+}
+
+static void strike_at(size_t k) {
+    if (board->stop) stop_at(k);
+    else kill_at(k);
+}
+
 /* ---- Drivers ---- */
 
 static uint64_t draw(uint64_t *state) {
@@ -2139,7 +2389,7 @@ static void drive_all(void) {
     if (op->begin != NULL) op->begin();
     warm_up();
     record();
-    for (; k <= last_point() && k < most && !enough(); k += 2) kill_at(k);
+    for (; k <= last_point() && k < most && !enough(); k += 2) strike_at(k);
     if (op->end != NULL) op->end();
     me->k = k;
     if (k > last_point() || enough()) next_operation(me);
@@ -2151,7 +2401,7 @@ static void drive_some(uint64_t *state) {
     warm_up();
     record();
     for (int i = 0; i < 6 && step_clock() < board->until; i++)
-        kill_at((size_t)(draw(state) % (last_point() + 1)));
+        strike_at((size_t)(draw(state) % (last_point() + 1)));
     if (op->end != NULL) op->end();
 }
 
@@ -2159,6 +2409,7 @@ static void drive(size_t who) {
     size_t n = COUNT(operations);
     me = &board->driver[who];
     me->alive = patience();
+    me->stops = false;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     struct rlimit none = {0, 0};
@@ -2283,9 +2534,11 @@ int main(int argc, char **argv) {
     }
     uint64_t seed = (uint64_t)time(NULL);
     double seconds = 0;
+    bool stop = false;
     int option;
-    while ((option = getopt(argc, argv, "s:t:")) != -1) {
-        if (option == 's') seed = strtoull(optarg, NULL, 0);
+    while ((option = getopt(argc, argv, "Ss:t:")) != -1) {
+        if (option == 'S') stop = true;
+        else if (option == 's') seed = strtoull(optarg, NULL, 0);
         else if (option == 't') seconds = strtod(optarg, NULL);
         else return 2;
     }
@@ -2302,6 +2555,7 @@ int main(int argc, char **argv) {
         (struct board *)mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (board == MAP_FAILED) return 1;
     board->seed = seed;
+    board->stop = stop;
     board->until = seconds > 0 ? step_clock() + seconds : 0;
     if (seconds > 0) printf("seed %llu\n", (unsigned long long)seed);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -2317,8 +2571,8 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < COUNT(operations); i++) {
         const tally *t = &board->tally[i];
         if (!chosen[i] || t->kills == 0) continue;
-        printf("%-28s instructions %5u  kills %5u  hangs %u  losses %u  forbidden %u%s\n", operations[i].name,
-               t->instructions, t->kills, t->hangs, t->losses, t->forbidden,
+        printf("%-28s instructions %5u  %s %5u  hangs %u  losses %u  forbidden %u%s\n", operations[i].name,
+               t->instructions, stop ? "stops" : "kills", t->kills, t->hangs, t->losses, t->forbidden,
                t->hangs + t->forbidden > 0 ? "  FAIL" : "");
         if (t->hangs + t->forbidden > 0) failed++;
         else passed++;
