@@ -6156,6 +6156,12 @@ MPROC__FN int mproc__flock(int fd, int how, int64_t deadline) {
     }
 }
 
+/* Closing gives it up where unlocking fails; the next use opens the file again. */
+MPROC__FN void mproc__flock_end(mproc_file *f) {
+    f->held = 0;
+    if (mproc__flock(f->fd, LOCK_UN, MPROC__NEVER) != 0) mproc__close(&f->fd);
+}
+
 /* Is the open file still the one that the path names? 1, 0, or an error. */
 MPROC__FN int mproc__file_current(const mproc_file *f) {
     struct stat open_one, named;
@@ -6198,9 +6204,7 @@ MPROC__FN int mproc__file_take(mproc_file *f, int how, int64_t deadline) {
     f->held = how;
     MPROC__STORE(&f->owner, (uint32_t)mproc__gettid());
     int error = how == LOCK_EX ? mproc__file_recover(f) : 0;
-    if (error == 0) return 0;
-    flock(f->fd, LOCK_UN);
-    f->held = 0;
+    if (error != 0) mproc__flock_end(f);
     return error;
 }
 
@@ -6218,13 +6222,14 @@ MPROC__FN int mproc__file_take_shared(mproc_file *f, int64_t deadline) {
     for (int error;;) {
         error = mproc__file_take(f, LOCK_SH, deadline);
         if (error != 0 || !mproc__file_noted(f)) return error;
-        flock(f->fd, LOCK_UN); /* a plain upgrade could deadlock with another reader's */
-        f->held = 0;
-        error = mproc__file_take(f, LOCK_EX, deadline);
+        mproc__flock_end(f); /* a plain upgrade could deadlock with another reader's */
+        error = f->fd < 0 ? mproc__file_open(f) : 0;
+        if (error == 0) error = mproc__file_take(f, LOCK_EX, deadline);
         if (error != 0 && !mproc__may_not(error)) return error;
         bool stays = error != 0 || mproc__file_noted(f); /* it cannot be removed: not by us, then */
-        if (error == 0) flock(f->fd, LOCK_UN);
-        f->held = 0;
+        if (error == 0) mproc__flock_end(f);
+        error = f->fd < 0 ? mproc__file_open(f) : 0;
+        if (error != 0) return error;
         if (stays) return mproc__file_take(f, LOCK_SH, deadline);
     }
 }
@@ -6252,10 +6257,9 @@ MPROC_DEF int mproc_file_unlock(mproc_file *file) {
     bool mine =
         file->held != 0 && file->pid == getpid() && MPROC__LOAD(&file->owner) == (uint32_t)mproc__gettid();
     if (!mine) return MPROC_EPERM;
-    file->held = 0;
-    int error = flock(file->fd, LOCK_UN) == 0 ? 0 : -errno;
+    mproc__flock_end(file);
     mproc__file_leave(file);
-    return error;
+    return 0;
 }
 
 /* Brackets an operation that needs the exclusive lock; *took tells whether to give it back. */
