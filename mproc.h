@@ -1215,8 +1215,9 @@ MPROC__FN bool mproc__beyond_memory(size_t size) {
     return size / info.mem_unit > info.totalram + info.totalswap;
 }
 
-/* size bytes, 16-byte aligned (zeroed on demand), or NULL. */
-MPROC__FN void *mproc__alloc(size_t size, bool zeroed) {
+/* size bytes, 16-byte aligned (zeroed on demand), or NULL. The name stands in parentheses so that a test may
+   put a macro of that name before the function, and make allocations fail. */
+MPROC__FN void *(mproc__alloc)(size_t size, bool zeroed) {
     mproc__arena *a = mproc__shared;
     if (size > a->size || mproc__beyond_memory(size)) return NULL;
     size = (size + MPROC__HEAD + 15) & ~(size_t)15;
