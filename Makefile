@@ -28,7 +28,7 @@ SCRIPTS  := $(filter-out tests/run.sh,$(sort $(wildcard tests/*.sh tests/compile
 SOURCES  := $(wildcard *.h examples/*.c tests/*.h tests/*.c tests/*/*.h tests/*/*.c)
 COMPILE   = $(CC) $(STD) $(CFLAGS) $(WARN) $(SANFLAGS)
 
-.PHONY: examples run test kill stress bench deps format check-format lint install clean help FORCE
+.PHONY: examples run test kill stress bench bench-deps deps format check-format lint install clean help FORCE
 .DELETE_ON_ERROR:
 
 examples: $(EXAMPLES)
@@ -39,7 +39,8 @@ help:
 	@echo 'make test [SANITIZE=]      builds and runs all tests and examples; installs what they need (deps)'
 	@echo 'make kill                  kills a process at every instruction of every operation (minutes)'
 	@echo 'make stress                the kill storm, 20 seconds for each object'
-	@echo 'make bench                 measures beside peers; what is not installed (python3, OpenMP) is left out'
+	@echo 'make bench [ROWS=]         measures beside peers, 4 minutes; ROWS=Ring only rows with that in their title'
+	@echo 'make bench-deps            installs the Debian packages of the peers'
 	@echo 'make deps                  installs the Debian packages the tests need, if they are missing'
 	@echo 'make format, check-format  applies, checks .clang-format'
 	@echo 'make lint                  static analysis with cppcheck, clang-tidy and gcc -fanalyzer'
@@ -84,16 +85,30 @@ stress: deps $(B)/tests/storm $(B)/tests/test_pool $(B)/tests/test_pool_more
 	MPROC_TEST_SECONDS=30 $(B)/tests/test_pool_more storm_of_every_kind_of_task
 
 # Peers that cannot be built or started show as "not installed" in the table.
-bench: $(B)/bench/pool $(B)/bench/pool_openmp
-	$(B)/bench/pool tests/bench/pool.py $(B)/bench/pool_openmp
+bench: $(B)/bench/bench $(B)/bench/openmp
+	$(B)/bench/bench $(ROWS)
 
-$(B)/bench/%: tests/bench/%.c tests/bench/work.h mproc.h $(B)/flags
+BENCH_PARTS := $(patsubst %,$(B)/bench/%.o,bench harness ours bare sockets boost)
+$(B)/bench/bench: $(BENCH_PARTS)
+	$(CC) $(CFLAGS) $(SANFLAGS) -o $@ $^ -pthread -lrt -lm $$(for l in zmq nng stdc++; do \
+	    echo 'int main(void) { return 0; }' | $(CC) -x c -o /dev/null - -l$$l 2>/dev/null && echo -l$$l; done)
+
+$(B)/bench/%.o: tests/bench/%.c $(wildcard tests/bench/*.h) mproc.h $(B)/flags
 	@mkdir -p $(@D)
-	$(COMPILE) -o $@ $< -pthread
+	$(COMPILE) -c -o $@ $<
 
-$(B)/bench/pool_openmp: tests/bench/pool_openmp.c tests/bench/work.h $(B)/flags
+$(B)/bench/boost.o: tests/bench/boost.cpp tests/bench/bench.h $(B)/flags
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 $(CFLAGS) -c -o $@ $< || $(COMPILE) -x c -c -o $@ $<
+
+$(B)/bench/openmp: tests/bench/openmp.c tests/bench/work.h $(B)/flags
 	@mkdir -p $(@D)
 	$(COMPILE) -fopenmp -o $@ $< || { echo '#!/bin/false' > $@ && chmod +x $@; }
+
+# What the benchmark compares with; each can be missing.
+bench-deps:
+	$$([ "$$(id -u)" -eq 0 ] || echo sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+	    g++ libboost-dev libzmq3-dev libnng-dev libgomp1 python3 parallel valgrind
 
 # A victim killed, then one stopped and resumed, at every instruction of every operation: many minutes.
 # A sample: build/tests/kill/kill -t 20

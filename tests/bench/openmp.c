@@ -1,5 +1,5 @@
-/* The OpenMP peer of pool.c, which runs it as a child: a line "COMMAND WORKERS COUNT" in, the seconds it took
-   out, -1 for what is wrong or unknown. */
+/* The OpenMP peer of bench.c, which runs it as a child: a line "COMMAND COUNT WORKERS" in, the seconds it
+   took out, -1 for what is wrong or unknown. */
 #include "work.h"
 
 #include <stdio.h>
@@ -53,11 +53,11 @@ int main(void) {
         int workers = 0;
         unsigned long count = 0;
         double seconds = -1;
-        if (sscanf(line, "%15s %d %lu", command, &workers, &count) == 3 && workers > 0) {
+        if (sscanf(line, "%15s %lu %d", command, &count, &workers) == 3 && workers > 0) {
             if (strcmp(command, "empty") == 0) seconds = empty(workers, count);
             else if (strcmp(command, "work") == 0) seconds = work(workers, count);
         }
-        if (strcmp(command, "version") == 0) printf("OpenMP %d\n", _OPENMP);
+        if (strncmp(line, "version", 7) == 0) printf("OpenMP %d\n", _OPENMP);
         else printf("%.9f\n", seconds);
         fflush(stdout);
     }
