@@ -88,7 +88,7 @@ stress: deps $(B)/tests/storm $(B)/tests/test_pool $(B)/tests/test_pool_more
 bench: $(B)/bench/bench $(B)/bench/openmp
 	$(B)/bench/bench $(ROWS)
 
-BENCH_PARTS := $(patsubst %,$(B)/bench/%.o,bench harness ours bare sockets boost)
+BENCH_PARTS := $(patsubst %,$(B)/bench/%.o,bench harness ours bare tasks sockets boost)
 $(B)/bench/bench: $(BENCH_PARTS)
 	$(CC) $(CFLAGS) $(SANFLAGS) -o $@ $^ -pthread -lrt -lm $$(for l in zmq nng stdc++; do \
 	    echo 'int main(void) { return 0; }' | $(CC) -x c -o /dev/null - -l$$l 2>/dev/null && echo -l$$l; done)

@@ -4,7 +4,7 @@
    the smallest and the largest, how many times as fast as the peer the first line of the row is, and what it
    is meant to be. All of it is printed as Markdown, to be kept as tests/bench/RESULTS.md. */
 #define _GNU_SOURCE
-#include "bench.h"
+#include "tasks.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -79,6 +79,18 @@ static struct figure run_python(const struct row *row, const struct entry *e, si
     return run_peer(PYTHON, row, e, count);
 }
 
+static struct figure run_openmp(const struct row *row, const struct entry *e, size_t count) {
+    return run_peer(OPENMP, row, e, count);
+}
+static struct figure run_openmp_work(const struct row *row, const struct entry *e, size_t count) {
+    char question[80];
+    (void)e, (void)count;
+    snprintf(question, sizeof question, "work %lu %d", work_rounds(), row->producers);
+    struct figure f = ask_peer(OPENMP, question);
+    if (f.value > 0) f.value *= 1e3;
+    return f;
+}
+
 /* ---- The rows ------------------------------------------------------------------------------------------ */
 
 #define MESSAGES(t) \
@@ -121,6 +133,49 @@ static const struct entry lock_peers[] = {LOCKS(our_lock),
                                           ASK("CPython Value", "lock", 0),
                                           LOCKS(raw_add),
                                           {0}};
+
+static const size_t one = 1, some = 64, many = 256; /* tasks in a write */
+static const struct entry start_peers[] = {{"mproc_process", run_our_start, NULL, 0, NULL},
+                                           {"fork + waitpid", run_fork, NULL, 0, NULL},
+                                           {"posix_spawn /bin/true", run_spawn, NULL, 0, NULL},
+                                           ASK("CPython Process", "start", 0),
+                                           {0}};
+static const struct entry process_peers[] = {
+    {"mproc_process", run_our_process_each, NULL, 256, NULL},
+    {"GNU parallel", run_shell, NULL, 32, "parallel -j2 true {} 2>/dev/null"},
+    {"xargs -P", run_shell, NULL, 256, "xargs -P2 -n1 true"},
+    {0}};
+static const struct entry single_peers[] = {
+    {"mproc map, items one by one", run_our_single_map, NULL, 0, NULL},
+    {"hand-written over pipes", run_pipe_map, &one, 0, NULL},
+    {"hand-written, 64 tasks a write", run_pipe_map, &some, 0, NULL},
+    ASK("CPython Pool.map(chunksize=1)", "map1", 0),
+    ASK("CPython ProcessPoolExecutor.map", "executor", 0),
+    {"OpenMP dynamic,1 (threads)", run_openmp, NULL, 0, "empty"},
+    {0}};
+static const struct entry map_peers[] = {{"mproc map", run_our_map, NULL, 0, NULL},
+                                         {"hand-written, 256 tasks a write", run_pipe_map, &many, 0, NULL},
+                                         ASK("CPython Pool.map", "map", 0),
+                                         {0}};
+static const struct entry apply_peers[] = {{"mproc apply", run_our_apply, NULL, 0, NULL},
+                                           {"hand-written over pipes", run_pipe_apply, NULL, 0, NULL},
+                                           TRIPS(raw_futex),
+                                           ASK("CPython Pool.apply", "apply", 0),
+                                           {0}};
+static const struct entry submit_peers[] = {
+    {"mproc submit", run_our_submit, NULL, 0, NULL}, ASK("CPython Pool.apply_async", "submit", 0), {0}};
+static const struct entry work_peers[] = {{"mproc parallel_for", run_our_work_for, NULL, 1, NULL},
+                                          {"mproc map", run_our_work_map, NULL, 1, NULL},
+                                          {"OpenMP dynamic,1", run_openmp_work, NULL, 1, NULL},
+                                          {"one process alone", run_work_alone, NULL, 1, NULL},
+                                          {0}};
+static const struct entry append_peers[] = {
+    {"mproc append", run_our_append, NULL, 0, NULL},
+    {"open, flock, write, close", run_append, &append_reopening, 0, NULL},
+    {"kept open: flock, write", run_append, &append_kept_open, 0, NULL},
+    ASK("CPython fcntl.flock", "append", 0),
+    {"limit: O_APPEND, no lock", run_append, &append_without_lock, 0, NULL},
+    {0}};
 
 #define QUEUE(title, size, from, to, ...)                                                           \
     {                                                                                               \
@@ -174,6 +229,97 @@ static const struct row rows[] = {
     {"Lock pair, uncontended", "ns", lock_peers, 0, 0, 1, 0, TWO_CPUS, true, NULL, {0, 1 / 1.1}},
     LOCK("Lock pair, 2 processes contend", 2, 0, 1),
     LOCK("Lock pair, 4 processes contend", 4, 0, 1),
+    {"Process start + join", "us", start_peers, 0, 0, 0, 0, ANYWHERE, true, NULL, {0, 1 / 1.15}},
+    {"Process start + join, 1 GiB of touched shared memory",
+     "us",
+     start_peers,
+     (size_t)1 << 30,
+     0,
+     0,
+     0,
+     ANYWHERE,
+     true,
+     NULL,
+     {0, 1 / 1.15}},
+    {"A process for each task, 2 at a time",
+     "tasks/s",
+     process_peers,
+     0,
+     0,
+     2,
+     0,
+     ANYWHERE,
+     false,
+     NULL,
+     {0, 1, 1}},
+    {"Pool: empty tasks by map, single items, 2 workers",
+     "tasks/s",
+     single_peers,
+     0,
+     0,
+     2,
+     0,
+     ANYWHERE,
+     false,
+     NULL,
+     {0, 1, 0, 40}},
+    {"Pool: empty tasks by map, default chunks, 2 workers",
+     "tasks/s",
+     map_peers,
+     0,
+     0,
+     2,
+     0,
+     ANYWHERE,
+     false,
+     NULL,
+     {0}},
+    {"Pool: apply round trip, two CPUs", "us", apply_peers, 8, 0, 1, 1, TWO_CPUS, true, NULL, {0, 1 / 1.2}},
+    {"Pool: apply round trip, one CPU", "us", apply_peers, 8, 0, 1, 1, ONE_CPU, true, NULL, {0, 1 / 1.2}},
+    {"Pool: submit until all is done, 2 workers",
+     "tasks/s",
+     submit_peers,
+     0,
+     0,
+     2,
+     0,
+     ANYWHERE,
+     false,
+     NULL,
+     {0, 50}},
+    {"Pool: 64 CPU-bound chunks of 5 ms, 1 worker",
+     "ms",
+     work_peers,
+     0,
+     0,
+     1,
+     0,
+     ANYWHERE,
+     true,
+     NULL,
+     {0, 0, 0.97}},
+    {"Pool: 64 CPU-bound chunks of 5 ms, 2 workers",
+     "ms",
+     work_peers,
+     0,
+     0,
+     2,
+     0,
+     ANYWHERE,
+     true,
+     NULL,
+     {0, 0, 0.97}},
+    {"File append, 4 processes, lines of 32 B",
+     "lines/s",
+     append_peers,
+     0,
+     0,
+     4,
+     0,
+     ANYWHERE,
+     false,
+     NULL,
+     {0, 1.8}},
 };
 
 /* ---- Measuring and printing ---------------------------------------------------------------------------- */
@@ -302,7 +448,12 @@ int main(int argc, char **argv) {
     puts("# Results\n");
     print_machine();
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        if (wanted(rows[i].title, argc, argv)) measure(&rows[i]);
+        if (wanted(rows[i].title, argc, argv)) {
+            if (rows[i].entry != start_peers) hold_memory(0);
+            measure(&rows[i]);
+        }
+    hold_memory(0);
+    if (wanted("CPU time of a wait", argc, argv)) idle_table();
     printf("\nAll of it took %.0f s.\n", now() - began);
     return 0;
 }

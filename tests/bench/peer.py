@@ -4,10 +4,12 @@ does not do, or -1 for what is wrong or unknown."""
 
 import concurrent.futures
 import fcntl
+import mmap
 import multiprocessing
 import os
 import platform
 import sys
+import tempfile
 import time
 
 context = multiprocessing.get_context("fork")
@@ -112,8 +114,93 @@ def lock(count, producers, consumers, size):
     return "%f %f" % (sum(pairs) / seconds, min(pairs) * producers / sum(pairs))
 
 
+def end():
+    pass
+
+
+held = b""  # memory that the next process inherits
+
+
+def start(count, producers, consumers, size):
+    global held
+    if len(held) != size:
+        held = mmap.mmap(-1, size) if size else b""
+        for at in range(0, size, 4096):
+            held[at] = 1
+    began = time.perf_counter()
+    for _ in range(count):
+        p = context.Process(target=end)
+        p.start()
+        p.join()
+        p.close()
+    return time.perf_counter() - began
+
+
+def task(x):
+    return x
+
+
+def with_pool(workers, work):
+    with context.Pool(workers) as pool:
+        pool.map(task, range(100), 1)
+        began = time.perf_counter()
+        right = work(pool)
+        seconds = time.perf_counter() - began
+    return seconds if right else -1
+
+
+def map1(count, workers, consumers, size):
+    return with_pool(workers, lambda pool: sum(pool.map(task, range(count), 1)) == sum(range(count)))
+
+
+def map_default(count, workers, consumers, size):
+    return with_pool(workers, lambda pool: sum(pool.map(task, range(count))) == sum(range(count)))
+
+
+def apply(count, workers, consumers, size):
+    return with_pool(workers, lambda pool: sum(pool.apply(task, (i,)) for i in range(count)) == sum(range(count)))
+
+
+def submit(count, workers, consumers, size):
+    def work(pool):
+        for i in range(count):
+            last = pool.apply_async(task, (i,))
+        while pool._cache:  # the results come as the workers give them, the last is not the last
+            last.wait(0.001)
+            time.sleep(0.0001)
+        return True
+
+    return with_pool(workers, work)
+
+
+def executor(count, workers, consumers, size):
+    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+        list(pool.map(task, range(100)))
+        began = time.perf_counter()
+        total = sum(pool.map(task, range(count), chunksize=1))
+        seconds = time.perf_counter() - began
+    return seconds if total == sum(range(count)) else -1
+
+
+def write_lines(path, count):
+    with open(path, "ab", buffering=0) as f:
+        for _ in range(count):
+            fcntl.flock(f, fcntl.LOCK_EX)
+            f.write(b"x" * 31 + b"\n")
+            fcntl.flock(f, fcntl.LOCK_UN)
+
+
+def append(count, writers, consumers, size):
+    with tempfile.NamedTemporaryFile() as f:
+        count = (count + writers - 1) // writers
+        seconds, _ = crowd([(write_lines, (f.name, count))] * writers)
+        whole = f.read() == (b"x" * 31 + b"\n") * (count * writers)
+    return seconds if whole else -1
+
+
 def main():
-    commands = {f.__name__: f for f in (queue, pipe, trip, lock)}
+    commands = {f.__name__: f for f in (queue, pipe, trip, lock, start, map1, apply, submit, executor, append)}
+    commands["map"] = map_default
     for line in sys.stdin:
         command, *numbers = line.split()
         if command == "version":
