@@ -23,11 +23,12 @@ count() {
 # Runs one program; its output and exit code go to files of that number. timeout kills the whole process group;
 # output goes to a file, so a process left behind cannot hold us up.
 run() {
+    local begin=$SECONDS
     case $2 in
     *.sh) timeout -k 5 "${LIMIT:-170}" bash "$2" ;;
     *) timeout -k 5 "${LIMIT:-170}" "$2" ;;
     esac >"$tmp/$1.log" 2>&1 </dev/null
-    echo $? >"$tmp/$1.new" && mv "$tmp/$1.new" "$tmp/$1.code"
+    echo $? $((SECONDS - begin)) >"$tmp/$1.new" && mv "$tmp/$1.new" "$tmp/$1.code"
 }
 
 # Shows all of the output, or what matters of it if the program passed.
@@ -38,12 +39,12 @@ show() {
 
 report() {
     log=$tmp/$1.log
-    read -r code <"$tmp/$1.code"
+    read -r code seconds <"$tmp/$1.code"
     p='' f=''
     count
     if [ -z "$p" ]; then p=$((code == 0)) f=$((code != 0)); fi
     if [ "$code" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi # all counted passed, then it failed: at its exit, say
-    echo "== $2: $p passed, $f failed"
+    echo "== $2: $p passed, $f failed, $seconds s"
     show "$2"
     [ "$f" -eq 0 ] || { echo "== $2"; grep -E ':[FE]:|^FAIL|^-- ' "$log"; echo "-- exit code $code"; } >>"$tmp/failures"
     passed=$((passed + p)) failed=$((failed + f))
