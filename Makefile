@@ -37,8 +37,8 @@ help:
 	@echo 'make examples              builds the examples into build/examples'
 	@echo 'make run [DIR=] [WORKERS=] copies DIR (default /usr/include) with WORKERS processes, checks the copy'
 	@echo 'make test [SANITIZE=]      builds and runs all tests and examples; installs what they need (deps)'
-	@echo 'make kill                  kills a process at every instruction of every operation (minutes)'
-	@echo 'make stress                the kill storm, 20 seconds for each object'
+	@echo 'make kill                  kills and stops processes at every instruction of every operation'
+	@echo 'make stress                kill storms: a minute over all objects, 20 seconds for each, and more'
 	@echo 'make bench [ROWS=]         measures beside peers, 4 minutes; ROWS=Ring only rows with that in their title'
 	@echo 'make bench-deps            installs the Debian packages of the peers'
 	@echo 'make deps                  installs the Debian packages the tests need, if they are missing'
@@ -77,9 +77,10 @@ test: deps
 	-@$(MAKE) --no-print-directory -k $(TESTS) $(B)/tests/storm $(EXAMPLES) $(B)/tests/kill/kill
 	@bash tests/run.sh $(B) $(TESTS) $(filter-out %/copy_tree,$(EXAMPLES)) $(SCRIPTS)
 
-# What make test does for a moment, at length: kill storms of 20 seconds for each object, 10^8 tasks submitted in
-# flat memory, and half a minute of every kind of task with workers killed.
+# What make test does for a moment, at length: kill storms of a minute over all objects at once and of 20 seconds
+# for each, 10^8 tasks submitted in flat memory, and half a minute of every kind of task with workers killed.
 stress: deps $(B)/tests/storm $(B)/tests/test_pool $(B)/tests/test_pool_more
+	$(B)/tests/storm 60 all
 	$(B)/tests/storm 20
 	MPROC_TEST_SUBMITS=100000000 $(B)/tests/test_pool submitting_takes_no_memory
 	MPROC_TEST_SECONDS=30 $(B)/tests/test_pool_more storm_of_every_kind_of_task

@@ -1,6 +1,7 @@
-/* storm [seconds [object...]] - eight processes use one object as hard as they can; every 20 ms one of them,
-   chosen at random, is killed by SIGKILL and replaced. In every second there must be progress, what the
-   object promises is checked all the while, and in the end all must come out of their calls by themselves.
+/* storm [seconds [object...]] - eight processes use one object (or, named "all", every kind of object at
+   once) as hard as they can; every 20 ms one of them, chosen at random, is killed by SIGKILL and replaced. In
+   every second there must be progress, what the object promises is checked all the while, and in the end all
+   must come out of their calls by themselves.
 
    Prints a line for each object, and leaves with 1 if any of them failed. MPROC_TEST_SEED repeats the
    choices. The processes in even slots give (produce, set, send), those in odd slots take, where that makes a
@@ -27,15 +28,18 @@ typedef struct world {
     uint32_t idle, holding; /* a bit for each slot */
     uint32_t lives;
     uint64_t progress, repaired;
-    uint64_t first, second; /* equal whenever the lock is free */
-    uint64_t puts, gets;    /* of the bounded buffer: each changed by one store under the lock */
-    uint32_t put[LIVES];    /* items that the producer of that life knows it has put */
+    uint64_t pair[2], rpair[2]; /* each two equal whenever the lock, the recursive lock is free */
+    uint64_t puts, gets;        /* of the bounded buffer: each changed by one store under the lock */
+    uint32_t put[LIVES];        /* items that the producer of that life knows it has put */
     uint32_t seen[LIVES][LIFE / 32];
     int place[PASSES][SLOTS];
+    uint64_t by_kind[32]; /* of all at once: operations on each kind of object */
+    uint32_t refilled;    /* permits put into the semaphore because none was left */
+    bool of_pool[LIVES];  /* this life's items are tasks of the pool */
 } world;
 static world *w;
 
-static union {
+static struct {
     mproc_lock *lock;
     mproc_rlock *rlock;
     mproc_semaphore *semaphore;
@@ -48,6 +52,10 @@ static union {
         mproc_lock *lock;
         mproc_condition *not_full, *not_empty;
     } buffer;
+    mproc_pool *pool;
+    mproc_file *file;
+    int *counter; /* with its lock */
+    char folder[64], path[96];
 } it; /* the object of the storm */
 
 static pid_t pids[SLOTS];
@@ -81,8 +89,8 @@ static bool make_lock(void) { return (it.lock = mproc_lock_new()) != NULL; }
 static bool make_rlock(void) { return (it.rlock = mproc_rlock_new()) != NULL; }
 
 /* With the lock held: what a killed holder left half done must have been announced. */
-static void change(int error) {
-    volatile uint64_t *first = &w->first, *second = &w->second;
+static void change(int error, uint64_t pair[2]) {
+    volatile uint64_t *first = &pair[0], *second = &pair[1];
     if (error == MPROC_EOWNERDEAD) {
         *second = *first;
         BUMP(&w->repaired);
@@ -102,7 +110,7 @@ static int work_lock(int slot) {
         bool timed = draw(&luck) % 4 == 0;
         int error = mproc_lock_acquire(it.lock, timed ? 0.001 : MPROC_FOREVER);
         if (timed && error == MPROC_ETIMEDOUT) continue;
-        change(error);
+        change(error, w->pair);
         MUST_EQ(mproc_lock_release(it.lock), 0);
     }
     return 0;
@@ -115,7 +123,7 @@ static int work_rlock(int slot) {
         for (int i = 0; i < depth; i++) {
             int error = mproc_rlock_acquire(it.rlock, MPROC_FOREVER);
             MUST(i == 0 || error == 0);
-            change(error);
+            change(error, w->rpair);
         }
         for (int i = 0; i < depth; i++) MUST_EQ(mproc_rlock_release(it.rlock), 0);
     }
@@ -125,13 +133,13 @@ static int work_rlock(int slot) {
 static void check_lock(void) {
     int error = mproc_lock_acquire(it.lock, 1);
     EXPECT(error == 0); /* all have left it in peace */
-    EXPECT(w->first == w->second);
+    EXPECT(w->pair[0] == w->pair[1]);
     EXPECT(mproc_lock_release(it.lock) == 0);
     EXPECT(mproc_lock_free(it.lock) == 0);
 }
 static void check_rlock(void) {
     EXPECT(mproc_rlock_acquire(it.rlock, 1) == 0);
-    EXPECT(w->first == w->second);
+    EXPECT(w->rpair[0] == w->rpair[1]);
     EXPECT(mproc_rlock_release(it.rlock) == 0);
     EXPECT(mproc_rlock_release(it.rlock) == MPROC_EPERM);
     EXPECT(mproc_rlock_free(it.rlock) == 0);
@@ -515,6 +523,361 @@ static void check_ring(void) {
     EXPECT(mproc_ring_free(it.ring) == 0);
 }
 
+/* ---- All objects at once --------------------------------------------------------------------------------
+ */
+
+/* Each process does one thing after another, with timeouts, so that a quiet partner holds up nobody. */
+
+#define A_MOMENT 0.002
+
+enum channel { BY_PIPE, BY_QUEUE, BY_RING, BY_POOL, BY_FILE, CHANNELS };
+static struct { /* what this process has put where, numbered for each */
+    uint32_t life[CHANNELS], seq[CHANNELS];
+} mine;
+static unsigned char message[LARGE];
+static uint64_t luck;
+
+static bool in_time(ssize_t result) {
+    MUST(result >= 0 || result == MPROC_ETIMEDOUT);
+    return result >= 0;
+}
+
+/* The next items of a channel were put. */
+static void note_put(enum channel c, uint32_t n) {
+    mine.seq[c] += n;
+    POKE(&w->put[mine.life[c]], mine.seq[c]);
+}
+/* Is there a number left for so many items? */
+static bool numbers_left(enum channel c, uint32_t n) { return mine.seq[c] + n <= LIFE; }
+
+static bool use_lock(void) {
+    int error = mproc_lock_acquire(it.lock, draw(&luck) % 2 == 0 ? A_MOMENT : MPROC_FOREVER);
+    if (error == MPROC_ETIMEDOUT) return false;
+    change(error, w->pair);
+    MUST_EQ(mproc_lock_release(it.lock), 0);
+    return true;
+}
+static bool use_rlock(void) {
+    int error = mproc_rlock_acquire(it.rlock, MPROC_FOREVER);
+    MUST_EQ(mproc_rlock_acquire(it.rlock, 0), 0);
+    change(error, w->rpair);
+    MUST_EQ(mproc_rlock_release(it.rlock), 0);
+    MUST_EQ(mproc_rlock_release(it.rlock), 0);
+    return true;
+}
+static bool use_semaphore(void) {
+    if (!in_time(mproc_semaphore_acquire(it.semaphore, A_MOMENT))) return false;
+    MUST_EQ(mproc_semaphore_release(it.semaphore), 0);
+    return true;
+}
+static bool use_event(void) {
+    if (draw(&luck) % 2 == 0) return in_time(mproc_event_wait(it.event, A_MOMENT));
+    MUST_EQ(mproc_event_set(it.event), 0);
+    MUST_EQ(mproc_event_clear(it.event), 0);
+    return true;
+}
+static bool use_condition(void) {
+    bool put = draw(&luck) % 2 == 0;
+    mproc_condition *own = put ? it.buffer.not_full : it.buffer.not_empty,
+                    *other = put ? it.buffer.not_empty : it.buffer.not_full;
+    int error = mproc_condition_acquire(own, MPROC_FOREVER);
+    MUST(error == 0 || error == MPROC_EOWNERDEAD);
+    look_at_buffer(error);
+    error = mproc_condition_wait_for(own, put ? not_full : not_empty, NULL, A_MOMENT);
+    MUST(error == 0 || error == MPROC_EOWNERDEAD || error == MPROC_ETIMEDOUT);
+    look_at_buffer(error);
+    bool can = put ? not_full(NULL) : not_empty(NULL);
+    MUST(can || error != 0);
+    if (can) POKE(put ? &w->puts : &w->gets, (put ? w->puts : w->gets) + 1);
+    if (can) MUST_EQ(mproc_condition_notify(other, 1), 0);
+    MUST_EQ(mproc_condition_release(own), 0);
+    return can;
+}
+static bool use_barrier(void) { /* hardly ever complete: mostly broken and mended */
+    int place = mproc_barrier_wait(it.barrier, A_MOMENT);
+    MUST((place >= 0 && place < SLOTS) || place == MPROC_EBROKEN || place == MPROC_ETIMEDOUT);
+    if (place < 0) MUST_EQ(mproc_barrier_reset(it.barrier), 0);
+    return true;
+}
+static bool use_pipe(void) {
+    if (draw(&luck) % 2 == 0) {
+        ssize_t n = mproc_conn_recv(it.end[0], message, sizeof message, A_MOMENT);
+        if (in_time(n)) receive(message, (size_t)n);
+        return n >= 0;
+    }
+    if (!numbers_left(BY_PIPE, 1)) return true;
+    size_t size = compose(message, mine.life[BY_PIPE], mine.seq[BY_PIPE], some_size(&luck));
+    if (!in_time(mproc_conn_send(it.end[1], message, size, A_MOMENT))) return false;
+    note_put(BY_PIPE, 1);
+    return true;
+}
+static bool get_from_queue(void) {
+    size_t size = 0;
+    void *taken = NULL;
+    ssize_t n;
+    if (draw(&luck) % 2 == 0) n = mproc_queue_get(it.queue, message, sizeof message, A_MOMENT);
+    else n = (taken = mproc_queue_take(it.queue, &size, A_MOMENT)) != NULL ? (ssize_t)size : -errno;
+    if (!in_time(n)) return false;
+    receive(taken != NULL ? taken : message, (size_t)n);
+    MUST_EQ(mproc_queue_task_done(it.queue), 0);
+    MUST_EQ(mproc_free(taken), 0);
+    return true;
+}
+static bool use_queue(void) {
+    uint32_t n = 1 + (uint32_t)(draw(&luck) % BATCH), life = mine.life[BY_QUEUE], seq = mine.seq[BY_QUEUE];
+    if (draw(&luck) % 4 != 0 || !numbers_left(BY_QUEUE, n)) return get_from_queue();
+    ssize_t put = 1;
+    if (n == 1) {
+        size_t size = compose(message, life, seq, some_size(&luck));
+        if (!in_time(mproc_queue_put(it.queue, message, size, A_MOMENT))) return false;
+    } else {
+        for (uint32_t i = 0; i < n; i++) compose(message + i * 24, life, seq + i, 24);
+        if (!in_time(put = mproc_queue_put_many(it.queue, message, n, 24, A_MOMENT))) return false;
+    }
+    note_put(BY_QUEUE, (uint32_t)put);
+    return true;
+}
+static bool use_ring(void) {
+    uint32_t n = 1 + (uint32_t)(draw(&luck) % BATCH);
+    if (draw(&luck) % 2 == 0 || !numbers_left(BY_RING, n)) {
+        ssize_t got = mproc_ring_get_many(it.ring, message, n, A_MOMENT);
+        if (!in_time(got)) return false;
+        for (ssize_t i = 0; i < got; i++) receive(message + i * 24, 24);
+        return true;
+    }
+    for (uint32_t i = 0; i < n; i++) compose(message + i * 24, mine.life[BY_RING], mine.seq[BY_RING] + i, 24);
+    ssize_t put = mproc_ring_put_many(it.ring, message, n, A_MOMENT);
+    if (!in_time(put)) return false;
+    note_put(BY_RING, (uint32_t)put);
+    return true;
+}
+static bool use_memory(void) {
+    size_t size = some_size(&luck);
+    unsigned char fill = (unsigned char)(draw(&luck) | 1), *block = mproc_shm_new(size);
+    MUST(block != NULL);
+    for (size_t i = 0; i < size; i++) MUST(block[i] == 0);
+    memset(block, fill, size);
+    MPROC_WITH (mproc_lock_of(it.counter)) ++*it.counter;
+    for (size_t i = 0; i < size; i++) MUST(block[i] == fill);
+    MUST_EQ(mproc_free(block), 0);
+    return true;
+}
+
+/* Marks an item as seen, for the first time. */
+static void see(const item *i) {
+    uint32_t bit = (uint32_t)1 << i->seq % 32;
+    MUST(i->life < LIVES && i->seq < LIFE);
+    MUST((__atomic_fetch_or(&w->seen[i->life][i->seq / 32], bit, __ATOMIC_SEQ_CST) & bit) == 0);
+}
+static int task(const void *arg, void *result) {
+    item i;
+    memcpy(&i, arg, sizeof i);
+    see(&i);
+    if (i.size != 0) *(uint64_t *)result = i.size * 3;
+    return 0;
+}
+static bool use_pool(void) {
+    item i = {mine.life[BY_POOL], mine.seq[BY_POOL], draw(&luck) % 2};
+    uint64_t result = 0;
+    if (!numbers_left(BY_POOL, 1)) return true;
+    if (i.size == 0) {
+        if (!in_time(mproc_pool_submit(it.pool, task, &i, sizeof i, A_MOMENT))) return false;
+        note_put(BY_POOL, 1);
+        return true;
+    }
+    mproc_future *f = mproc_pool_apply_async(it.pool, task, &i, sizeof i, sizeof result);
+    MUST(f != NULL);
+    note_put(BY_POOL, 1);
+    int error = mproc_future_get(f, &result, 10 * A_MOMENT);
+    MUST(error == 0 || error == MPROC_ETIMEDOUT || error == MPROC_ECRASHED);
+    MUST(error != 0 || result == 3);
+    MUST_EQ(mproc_future_free(f), 0);
+    return error == 0;
+}
+static bool use_file(void) {
+    char line[32];
+    if (!numbers_left(BY_FILE, 1)) return true;
+    snprintf(line, sizeof line, "%7u %7u %014d\n", mine.life[BY_FILE], mine.seq[BY_FILE], 0);
+    MUST_EQ(mproc_file_append(it.file, line, sizeof line - 1), 0);
+    note_put(BY_FILE, 1);
+    return true;
+}
+static int child(void *arg) {
+    (void)arg;
+    return 7;
+}
+static bool use_process(void) {
+    mproc_process p = {.target = child};
+    MUST_EQ(mproc_process_start(&p), 0);
+    MUST_EQ(mproc_process_join(&p, 10 * SLOW), 0);
+    MUST_EQ(p.exitcode, 7);
+    return true;
+}
+
+static const struct { /* one in so many times, for what takes long */
+    const char *name;
+    bool (*use)(void);
+    unsigned rare;
+} kinds[] = {
+    {"lock", use_lock, 1},           {"rlock", use_rlock, 1},   {"semaphore", use_semaphore, 1},
+    {"event", use_event, 1},         {"pipe", use_pipe, 1},     {"queue", use_queue, 1},
+    {"ring", use_ring, 1},           {"memory", use_memory, 1}, {"pool", use_pool, 1},
+    {"condition", use_condition, 1}, {"file", use_file, 4},     {"barrier", use_barrier, 8},
+    {"process", use_process, 16},
+};
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+static int work_all(int slot) {
+    luck = seed + (uint64_t)slot + (uint64_t)getpid();
+    for (int c = 0; c < CHANNELS; c++) mine.life[c] = next_life();
+    POKE(&w->of_pool[mine.life[BY_POOL]], true);
+    memset(mine.seq, 0, sizeof mine.seq);
+    while (!stopping()) {
+        size_t kind = (size_t)(draw(&luck) % KINDS);
+        if (draw(&luck) % kinds[kind].rare != 0 || !kinds[kind].use()) continue;
+        BUMP(&w->by_kind[kind]);
+        advance();
+    }
+    return 0;
+}
+
+static bool make_file(void) {
+    snprintf(it.folder, sizeof it.folder, "%s/mproc-storm-XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    if (mkdtemp(it.folder) == NULL) return false;
+    snprintf(it.path, sizeof it.path, "%s/file", it.folder);
+    return (it.file = mproc_file_open(it.path)) != NULL;
+}
+static bool make_all(void) {
+    short_buffers = false;
+    it.counter = mproc_value_new(int, 0);
+    it.pool = mproc_pool_new(2);
+    return make_lock() && make_rlock() && make_semaphore() && make_event() && make_condition() &&
+           make_barrier() && make_pipe() && make_queue() && make_ring() && make_file() &&
+           it.counter != NULL && it.pool != NULL;
+}
+
+/* Now and then a worker of the pool is killed as well. */
+static void strike_worker(void) {
+    pid_t pid = (pid_t)PEEK(&it.pool->worker[draw(&seed) % 2].pid);
+    if (pid > 0 && draw(&seed) % 8 == 0) kill(pid, SIGKILL);
+}
+
+/* Each kind must have got on in the last second; permits that went with the killed are replaced. */
+static void tick_all(void) {
+    static double second;
+    static uint64_t before[KINDS];
+    strike_worker();
+    if (mproc_semaphore_value(it.semaphore) == 0) {
+        EXPECT(mproc_semaphore_release(it.semaphore) == 0);
+        w->refilled++;
+    }
+    if (second == 0) second = now();
+    if (now() - second < 1) return;
+    for (int i = 0; i < KINDS; i++) {
+        uint64_t done = PEEK(&w->by_kind[i]);
+        if (done == before[i]) complain("%s: no progress in %.1f s", kinds[i].name, now() - second);
+        before[i] = done;
+    }
+    second = now();
+}
+
+/* Every line is whole, and none stands there twice. */
+static void read_file_back(void) {
+    char line[64];
+    item i = {0, 0, 0};
+    FILE *file = fopen(it.path, "r");
+    EXPECT(file != NULL);
+    while (file != NULL && !failed && fgets(line, sizeof line, file) != NULL) {
+        int used = 0;
+        bool whole = sscanf(line, "%u %u 00000000000000%n", &i.life, &i.seq, &used) == 2 && used == 30;
+        if (!whole || strlen(line) != 31) complain("a torn line in the file: %s", line);
+        else see(&i);
+    }
+    if (file != NULL) fclose(file);
+    EXPECT(mproc_file_close(it.file) == 0);
+    unlink(it.path);
+    rmdir(it.folder);
+}
+
+/* What the killed left in the channels. */
+static void drain_all(void) {
+    ssize_t n;
+    while ((n = mproc_conn_recv(it.end[0], message, sizeof message, 0)) >= 0) receive(message, (size_t)n);
+    EXPECT(n == MPROC_ETIMEDOUT || n == MPROC_ECLOSED); /* nobody who sent is left */
+    while ((n = mproc_queue_get(it.queue, message, sizeof message, 0)) >= 0) {
+        receive(message, (size_t)n);
+        EXPECT(mproc_queue_task_done(it.queue) == 0);
+    }
+    EXPECT(n == MPROC_ETIMEDOUT);
+    while (mproc_ring_get(it.ring, message, 0) == 0) receive(message, 24);
+}
+
+static void check_pool(void) {
+    mproc_pool_counts counts;
+    EXPECT(mproc_pool_close(it.pool) == 0);
+    EXPECT(mproc_pool_join(it.pool, 10 * SLOW) == 0);
+    EXPECT(mproc_pool_stats(it.pool, &counts) == 0);
+    EXPECT(counts.pending == 0 && counts.running == 0 && counts.failed == 0);
+    size_t ran = 0, not_run = 0;
+    for (uint32_t life = 0; life < w->lives; life++) {
+        if (!w->of_pool[life]) continue;
+        for (uint32_t seq = 0; seq < LIFE; seq++) {
+            bool seen = (w->seen[life][seq / 32] >> seq % 32 & 1) != 0;
+            ran += seen;
+            not_run += seq < w->put[life] && !seen;
+        }
+    }
+    if (not_run > counts.crashed) complain("%zu tasks never ran, %zu crashed", not_run, counts.crashed);
+    if (counts.done > ran || counts.done + counts.crashed < ran)
+        complain("%zu tasks are counted, %zu crashed, %zu ran", counts.done, counts.crashed, ran);
+    EXPECT(mproc_pool_free(it.pool) == 0);
+}
+
+static void check_lock_of_the_dead(mproc_lock *lock, const uint64_t pair[2]) {
+    int error = mproc_lock_acquire(lock, 1);
+    EXPECT(error == 0 || error == MPROC_EOWNERDEAD);
+    EXPECT(error != 0 || pair[0] == pair[1]);
+    EXPECT(mproc_lock_release(lock) == 0);
+    EXPECT(mproc_lock_free(lock) == 0);
+}
+
+static void check_all(void) {
+    int kills = givers_killed + takers_killed;
+    check_pool();
+    drain_all();
+    read_file_back();
+    takers_killed = givers_killed = kills; /* each of them gave and took */
+    check_queue();
+    EXPECT(mproc_ring_free(it.ring) == 0);
+    stop_pipe();
+    check_lock_of_the_dead(it.lock, w->pair);
+    int error = mproc_rlock_acquire(it.rlock, 1);
+    EXPECT(error == MPROC_EOWNERDEAD || (error == 0 && w->rpair[0] == w->rpair[1]));
+    EXPECT(mproc_rlock_release(it.rlock) == 0);
+    EXPECT(mproc_rlock_free(it.rlock) == 0);
+    int value = mproc_semaphore_value(it.semaphore), most = PERMITS + (int)w->refilled;
+    if (value > most || value < most - kills) complain("the semaphore has %d of %d permits", value, most);
+    EXPECT(mproc_semaphore_free(it.semaphore) == 0);
+    stop_event();
+    check_event();
+    error = mproc_condition_acquire(it.buffer.not_full, 1);
+    EXPECT(error == 0 || error == MPROC_EOWNERDEAD);
+    EXPECT(w->puts - w->gets <= ROOM);
+    w->gets = w->puts;
+    EXPECT(mproc_condition_release(it.buffer.not_full) == 0);
+    check_condition();
+    EXPECT(mproc_barrier_reset(it.barrier) == 0);
+    for (int i = 0; i < SLOTS; i++) spawn_slot(i, pass_barrier);
+    for (int i = 0; i < SLOTS; i++) collect(i, 10);
+    for (int i = 0; i < PASSES && !failed; i++)
+        for (int k = 0; k < SLOTS; k++) EXPECT(w->place[i][k] == 1);
+    EXPECT(mproc_barrier_free(it.barrier) == 0);
+    EXPECT(mproc_free(it.counter) == 0);
+    takers_killed = kills;
+    givers_killed = 0;
+}
+
 /* ---- The storm ------------------------------------------------------------------------------------------
  */
 
@@ -543,6 +906,7 @@ static const object objects[] = {
     {"pipe", make_pipe, work_pipe, nothing, stop_pipe, true, check_pipe, "lost with a receiver"},
     {"queue", make_queue, work_queue, nothing, stop_queue, true, check_queue, "lost with a consumer"},
     {"ring", make_ring, work_ring, nothing, stop_ring, true, check_ring, "lost with a consumer"},
+    {"all", make_all, work_all, tick_all, nothing, false, check_all, "messages lost with their receivers"},
 };
 enum { OBJECTS = sizeof objects / sizeof *objects };
 
@@ -652,7 +1016,7 @@ int main(int argc, char **argv) {
         if (!known) complain("no such object: %s", argv[i]);
     }
     for (size_t k = 0; k < OBJECTS; k++) {
-        bool wanted = argc <= 2;
+        bool wanted = argc <= 2 && objects[k].work != work_all; /* that only by its name */
         for (int i = 2; i < argc; i++) wanted = wanted || strcmp(argv[i], objects[k].name) == 0;
         if (wanted) storm(&objects[k], seconds);
     }
