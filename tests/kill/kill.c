@@ -443,6 +443,17 @@ semaphore_waiters_check(void) { /* victim and companion wait: a permit may be lo
     CHECK_IS(mproc_semaphore_free(w.semaphore), 0);
 }
 
+static void semaphore_setup_bounded(void) { CHECK((w.semaphore = mproc_semaphore_new_bounded(1)) != NULL); }
+static void semaphore_bounded_check(void) { /* the victim had its one permit */
+    int value = mproc_semaphore_value(w.semaphore);
+    CHECK(value == 1 || (value == 0 && !w.finished));
+    if (value == 0) CHECK_IS(mproc_semaphore_release(w.semaphore), 0);
+    CHECK(mproc_semaphore_release(w.semaphore) < 0);
+    CHECK_IS(mproc_semaphore_acquire(w.semaphore, 0), 0);
+    CHECK_IS(mproc_semaphore_acquire(w.semaphore, 0), MPROC_ETIMEDOUT);
+    CHECK_IS(mproc_semaphore_free(w.semaphore), 0);
+}
+
 /* ---- Event ---- */
 
 static int event_companion(void) { return mproc_event_wait(w.event, LONG); }
@@ -502,6 +513,7 @@ static void condition_setup_companions(void) {
 }
 static void condition_acquire(void) { mproc_condition_acquire(w.condition, MPROC_FOREVER); }
 static void condition_wait(void) { mproc_condition_wait(w.condition, MPROC_FOREVER); }
+static void condition_wait_briefly(void) { mproc_condition_wait(w.condition, 0.001); }
 static void condition_notify(void) { mproc_condition_notify(w.condition, 1); }
 static void condition_notify_all(void) { mproc_condition_notify_all(w.condition); }
 static void condition_wake(unsigned n) {
@@ -589,6 +601,17 @@ static void barrier_middle_check(void) { /* of three: a companion and the victim
         CHECK_IS(mproc_barrier_abort(w.barrier), 0);
         CHECK_IS(companion_end(0), MPROC_EBROKEN);
     }
+    barrier_works();
+}
+
+static void barrier_abort(void) { mproc_barrier_abort(w.barrier); }
+static void barrier_reset(void) { mproc_barrier_reset(w.barrier); }
+static void barrier_broken_check(void) { /* a companion waits, until somebody breaks it */
+    if (!w.finished) CHECK_IS(mproc_barrier_abort(w.barrier), 0);
+    CHECK_IS(companion_end(0), MPROC_EBROKEN);
+    if (w.finished)
+        CHECK_IS(mproc_barrier_wait(w.barrier, 0),
+                 op->victim == barrier_abort ? MPROC_EBROKEN : MPROC_ETIMEDOUT);
     barrier_works();
 }
 
@@ -882,6 +905,19 @@ static void queue_joiner_check(void) {
     CHECK_IS(error, 0);
     CHECK_IS(mproc_queue_free(w.queue), 0);
 }
+static void queue_setup_got(void) {
+    queue_setup();
+    for (size_t i = 0; i < op->there; i++) CHECK_IS(queue_get_one(0), (int)i + 1);
+}
+static void queue_join(void) {
+    if (mproc_queue_join(w.queue, MPROC_FOREVER) != 0) abort();
+}
+static void queue_mark_done(void) { CHECK_IS(mproc_queue_task_done(w.queue), 0); }
+static void queue_joined_check(void) {
+    if (!w.unblocked) queue_mark_done();
+    CHECK_IS(mproc_queue_join(w.queue, 0), 0);
+    CHECK_IS(mproc_queue_free(w.queue), 0);
+}
 static void queue_new(void) {
     if (mproc_queue_new(op->most) == NULL) abort();
 }
@@ -997,9 +1033,27 @@ static void conn_feed(void) {
     CHECK_IS(mproc_conn_send(w.ends[1], data, op->size, 0), 0);
     w.ids[w.n++] = 500;
 }
+static void conn_setup_full(void) {
+    char data[ROOM];
+    CHECK_IS(mproc_pipe_new(w.ends, false), 0);
+    for (int id = 1;; w.ids[w.n++] = id++) {
+        message_make(data, op->size, id);
+        if (mproc_conn_send(w.ends[1], data, op->size, 0) != 0) break;
+    }
+}
+static void conn_make_room(void) { /* a whole page */
+    char data[ROOM];
+    for (int i = 0; i < 40; i++) {
+        CHECK_IS(mproc_conn_recv(w.ends[0], data, sizeof data, 0), op->size);
+        CHECK_IS(message_read(data, op->size), w.ids[i]);
+    }
+    queue_forget(40);
+}
+static void conn_close(void) { mproc_conn_close(w.ends[1]); }
 static void conn_check(void) {
     char data[ROOM];
-    int got[16], count = 0;
+    static int got[1200];
+    int count = 0;
     ssize_t n;
     while ((n = mproc_conn_recv(w.ends[0], data, sizeof data, 0)) >= 0)
         got[count++] = message_read(data, (size_t)n);
@@ -1075,6 +1129,11 @@ static bool pool_idle(void) {
     return c.pending + c.running == 0 && c.workers == 1 && PEEK(&worker->ready) == 1 &&
            PEEK(&p.pool->work) == 1 && step_state((pid_t)worker->pid) == 'S';
 }
+static void pool_begin_small(void) {
+    mproc_pool_options options = {.workers = 1, .backlog = 2};
+    memset(&p, 0, sizeof p);
+    CHECK((p.pool = mproc_pool_new_with(&options)) != NULL);
+}
 static void pool_setup(void) {
     EVENTUALLY(pool_idle());
     BUMP(&me->round);
@@ -1085,6 +1144,14 @@ static void pool_setup(void) {
     p.crashed = c.crashed;
     p.respawned = c.respawned;
     p.late = PEEK(&me->late);
+}
+static void pool_map(void) { /* the victim's task, several times */
+    job in[MANY];
+    int out[MANY];
+    for (int i = 0; i < MANY; i++) in[i] = job_of(3, true);
+    if (mproc_pool_map(p.pool, task, in, MANY, sizeof in[0], out, sizeof out[0]) != 0) abort();
+    for (int i = 0; i < MANY; i++)
+        if (out[i] != 9) abort();
 }
 static void pool_works(void) {
     job it = job_of(7, true);
@@ -1104,8 +1171,9 @@ static void pool_check(void) {
         CHECK_IS(mproc_future_free(w.future), 0);
     }
     EVENTUALLY(pool_idle());
-    CHECK(PEEK(&me->ran[3]) <= 1);
+    CHECK(PEEK(&me->ran[3]) <= (op->victim == pool_map ? MANY : 1));
     mproc_pool_counts c = counts();
+    c.done -= (size_t)PEEK(&me->ran[2]);
     CHECK_IS(c.done - p.done,
              1 + PEEK(&me->ran[3]) + PEEK(&me->ran[1]) + PEEK(&me->ran[6]) + PEEK(&me->late) - p.late);
     CHECK_IS(c.crashed, p.crashed);
@@ -1140,6 +1208,11 @@ static void pool_setup_gate(void) {
     CHECK((w.future = mproc_pool_apply_async(p.pool, task_gate, &it, JOB, 0)) != NULL);
     EVENTUALLY(PEEK(&me->ran[1]) == 1);
 }
+static void pool_setup_full(void) { /* one task runs, two wait, and no more are taken */
+    pool_setup_gate();
+    job it = job_of(2, false);
+    while (mproc_pool_submit(p.pool, task, &it, JOB, 0) == 0) continue;
+}
 static void pool_open_gate(void) { POKE(&me->gate, 1); }
 static void pool_cancel(void) {
     if (mproc_future_cancel(w.future2) != 0) abort();
@@ -1149,6 +1222,24 @@ static void pool_cancel_check(void) {
     w.finished = false;
     pool_check();
     if (finished) CHECK_IS(PEEK(&me->ran[3]), 0);
+}
+
+/* A running task, cancelled by the victim whose it is: its worker is killed. */
+static void pool_run_gate(void) {
+    job it = job_of(1, false);
+    w.future2 = mproc_pool_apply_async(p.pool, task_gate, &it, JOB, 0);
+    if (w.future2 == NULL) abort();
+    while (PEEK(&me->ran[1]) == 0) nap(0.0001);
+}
+static void pool_cancel_running_check(void) {
+    if (!w.finished) POKE(&me->gate, 1);
+    pool_works();
+    EVENTUALLY(pool_idle());
+    mproc_pool_counts c = counts();
+    size_t cancelled = c.respawned - p.respawned;
+    CHECK(cancelled == 1 || (cancelled == 0 && !w.finished));
+    CHECK_IS(c.done - p.done, 1 + PEEK(&me->ran[6]) + (cancelled == 0));
+    CHECK_IS(c.crashed, p.crashed);
 }
 
 /* A worker, from its sleep through one task to its sleep. */
@@ -1202,10 +1293,16 @@ static void supervisor_stimulus(void) {
     kill(worker, SIGKILL);
     EVENTUALLY(step_state(worker) == 'Z');
 }
+static void supervisor_stimulus_cancel(void) { /* what mproc_future_cancel does before it waits */
+    POKE(&w.future->cancel, 1);
+    POKE(&p.pool->cancels, 1);
+    mproc__supervisor_call(p.pool);
+}
 static bool only_child_left(void);           /* none but those the driver knows of */
 static void supervisor_resumed_check(void) { /* it has done its work, late */
     int result = 0;
-    CHECK_IS(WITHIN(1.0 + SOON, mproc_future_get(w.future, NULL, LONG)), MPROC_ECRASHED);
+    CHECK_IS(WITHIN(1.0 + SOON, mproc_future_get(w.future, NULL, LONG)),
+             op->stimulus == supervisor_stimulus ? MPROC_ECRASHED : MPROC_ECANCELED);
     CHECK_IS(TIMELY(mproc_future_get(w.future2, &result, LONG)), 0);
     CHECK_IS(result, 4);
     CHECK_IS(PEEK(&me->ran[2]), 1);
@@ -1223,7 +1320,8 @@ static void supervisor_check(void) {
         return;
     }
     int error = TIMELY(mproc_future_get(w.future, NULL, LONG));
-    CHECK(error == MPROC_ECRASHED || error == MPROC_EBROKEN);
+    CHECK(error == MPROC_EBROKEN ||
+          error == (op->stimulus == supervisor_stimulus ? MPROC_ECRASHED : MPROC_ECANCELED));
     int result = 0;
     error = TIMELY(mproc_future_get(w.future2, &result, LONG));
     CHECK(error == 0 || error == MPROC_EBROKEN);
@@ -1650,6 +1748,13 @@ static const operation operations[] = {
      .check = queue_joiner_check,
      .size = SMALL,
      .there = 1},
+    {.name = "queue join, waiting",
+     .setup = queue_setup_got,
+     .victim = queue_join,
+     .unblock = queue_mark_done,
+     .check = queue_joined_check,
+     .size = SMALL,
+     .there = 1},
     {.name = "queue new", .setup = nothing, .victim = queue_new, .check = nothing, .most = 4, .spare = 2048},
     {.name = "queue free",
      .setup = queue_setup,
@@ -1766,6 +1871,11 @@ static const operation operations[] = {
      .setup = semaphore_setup_companion,
      .victim = semaphore_release,
      .check = semaphore_release_check},
+    {.name = "semaphore release, bounded",
+     .setup = semaphore_setup_bounded,
+     .before = semaphore_acquire,
+     .victim = semaphore_release,
+     .check = semaphore_bounded_check},
     {.name = "event set", .setup = event_setup_companion, .victim = event_set, .check = event_check},
     {.name = "event clear", .setup = event_setup_set, .victim = event_clear, .check = event_check},
     {.name = "event wait",
@@ -1778,6 +1888,12 @@ static const operation operations[] = {
      .before = condition_acquire,
      .victim = condition_wait,
      .unblock = condition_unblock,
+     .check = condition_wait_check,
+     .spare = 128},
+    {.name = "condition wait, not notified",
+     .setup = condition_setup,
+     .before = condition_acquire,
+     .victim = condition_wait_briefly,
      .check = condition_wait_check,
      .spare = 128},
     {.name = "condition notify",
@@ -1811,6 +1927,17 @@ static const operation operations[] = {
      .sleeps = true,
      .most = 3},
 
+    {.name = "barrier abort",
+     .setup = barrier_setup_companion,
+     .victim = barrier_abort,
+     .check = barrier_broken_check,
+     .most = 2},
+    {.name = "barrier reset",
+     .setup = barrier_setup_companion,
+     .victim = barrier_reset,
+     .check = barrier_broken_check,
+     .most = 2},
+
     {.name = "conn send",
      .setup = conn_setup,
      .victim = conn_send,
@@ -1823,6 +1950,20 @@ static const operation operations[] = {
      .victim = conn_send,
      .check = conn_check,
      .size = LARGE,
+     .there = 2,
+     .spare = SIZE_MAX},
+    {.name = "conn send, full",
+     .setup = conn_setup_full,
+     .victim = conn_send,
+     .unblock = conn_make_room,
+     .check = conn_check,
+     .size = SMALL,
+     .spare = SIZE_MAX},
+    {.name = "conn close",
+     .setup = conn_setup,
+     .victim = conn_close,
+     .check = conn_check,
+     .size = SMALL,
      .there = 2,
      .spare = SIZE_MAX},
     {.name = "conn recv",
@@ -1864,6 +2005,22 @@ static const operation operations[] = {
      .setup = pool_setup,
      .before = nothing,
      .victim = pool_submit_large,
+     .check = pool_check,
+     .spare = SIZE_MAX},
+    {.name = "pool submit, full",
+     .begin = pool_begin_small,
+     .end = pool_end,
+     .setup = pool_setup_full,
+     .before = nothing,
+     .victim = pool_submit,
+     .unblock = pool_open_gate,
+     .check = pool_check,
+     .spare = SIZE_MAX},
+    {.name = "pool map",
+     .begin = pool_begin,
+     .end = pool_end,
+     .setup = pool_setup,
+     .victim = pool_map,
      .check = pool_check,
      .spare = SIZE_MAX},
     {.name = "pool apply_async",
@@ -1915,6 +2072,14 @@ static const operation operations[] = {
      .victim = pool_cancel,
      .check = pool_cancel_check,
      .spare = SIZE_MAX},
+    {.name = "future cancel, running",
+     .begin = pool_begin,
+     .end = pool_end,
+     .setup = pool_setup,
+     .before = pool_run_gate,
+     .victim = pool_cancel,
+     .check = pool_cancel_running_check,
+     .spare = SIZE_MAX},
     {.name = "pool worker",
      .begin = pool_begin,
      .end = pool_end,
@@ -1935,6 +2100,12 @@ static const operation operations[] = {
      .setup = supervisor_setup,
      .attach = supervisor_pid,
      .stimulus = supervisor_stimulus,
+     .check = supervisor_check,
+     .spare = SIZE_MAX},
+    {.name = "pool supervisor, cancel",
+     .setup = supervisor_setup,
+     .attach = supervisor_pid,
+     .stimulus = supervisor_stimulus_cancel,
      .check = supervisor_check,
      .spare = SIZE_MAX},
     {.name = "pool new", .setup = nothing, .victim = pool_new, .check = orphans_check, .spare = SIZE_MAX},
@@ -2148,6 +2319,11 @@ static int carry_conn_recv(void) {
 static void carry_pool(void) {
     job it = job_of(6, true);
     int result = 0;
+    if (op->setup == pool_setup_full) {
+        it.wanted = 0;
+        CHECK(in_peace(mproc_pool_submit(p.pool, task, &it, JOB, A_MOMENT)));
+        return;
+    }
     mproc_future *f = mproc_pool_apply_async(p.pool, task, &it, JOB, sizeof result);
     CHECK(f != NULL);
     int error = mproc_future_get(f, &result, A_MOMENT);
