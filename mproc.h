@@ -370,8 +370,10 @@ MPROC_DEF int mproc_free(void *shared);
 MPROC_DEF void *mproc__array_new(size_t size, size_t n, const void *init);    /* behind the macros */
 MPROC_DEF void *mproc__array_from(size_t size, size_t n, const void *source); /* behind the macros */
 #ifdef __cplusplus
+extern "C++" { /* also where the user includes this inside extern "C" */
 template <typename T> static inline T *mproc__value_new_cxx(T init) {
     return static_cast<T *>(mproc__array_new(sizeof(T), 1, &init));
+}
 }
 #endif
 

@@ -63,6 +63,7 @@ __attribute__((noreturn, format(printf, 3, 4), unused)) static void check_fail_(
 }
 
 #define ck_abort_msg(...)             check_fail_(__FILE__, __LINE__, __VA_ARGS__)
+#define ck_abort()                    ck_abort_msg("aborted")
 #define ck_assert_msg(condition, ...) ((condition) ? (void)0 : ck_abort_msg(__VA_ARGS__))
 #define ck_assert(condition)          ck_assert_msg(condition, "not so: %s", #condition)
 #define CHECK_COMPARE_(type, format, a, op, b)                                                   \
