@@ -465,8 +465,8 @@ MPROC_DEF int mproc_queue_free(mproc_queue *queue);
 /* ---- Ring ---------------------------------------------------------------------------------------------- */
 
 /* The queue's fast sister: items of one size in shared memory, any number of producers and consumers, no
-   system call while neither side waits. Kill: a put has put all its items or none; a get that was killed
-   has taken its items, or left them to others. */
+   system call while neither side waits. Kill: a put has put all its items or none (one that had to wait for
+   room may have put the first ones); a get that was killed has taken its items, or left them to others. */
 typedef struct mproc_ring mproc_ring;
 
 /* NULL and errno: EINVAL a size of 0, ENOMEM. */
