@@ -393,37 +393,29 @@ static int acquires_semaphore(void *place) {
     POKE((int *)place, 1);
     return error != 0;
 }
-/* Runs only where and when nothing else wants to: woken, it does not get to its next instruction at once. */
-static int acquires_when_idle(void *place) {
+/* Lets it run on this processor only, and only when nothing else wants to: woken, it does not get to its next
+   instruction at once. */
+static void hold_back(pid_t pid) {
     cpu_set_t here;
     struct sched_param none = {0};
     CPU_ZERO(&here);
-    CPU_SET((size_t)said[GO], &here);
-    MUST_EQ(sched_setaffinity(0, sizeof here, &here), 0);
-    MUST_EQ(sched_setscheduler(0, SCHED_IDLE, &none), 0);
-    return acquires_semaphore(place);
-}
-static int stay_on_this_processor(void) {
-    cpu_set_t here;
-    int cpu = sched_getcpu();
-    CPU_ZERO(&here);
-    CPU_SET((size_t)cpu, &here);
+    CPU_SET((size_t)sched_getcpu(), &here);
     ck_assert_int_eq(sched_setaffinity(0, sizeof here, &here), 0);
-    return cpu;
+    ck_assert_int_eq(sched_setaffinity(pid, sizeof here, &here), 0);
+    ck_assert_int_eq(sched_setscheduler(pid, SCHED_IDLE, &none), 0);
 }
 
 /* Row: `mproc_semaphore` | a waiter */
 START_TEST(semaphore_waiter) {
     start();
     NEED(semaphore = mproc_semaphore_new(0));
-    int cpu = stay_on_this_processor();
     for (int woken = 0; woken <= 1;
          woken++) { /* killed in its sleep, or with the wake-up that it was given */
         begin_round();
-        POKE(&said[GO], cpu);
-        pid_t victim = spawn_blocked(acquires_when_idle, &said[FIRST]);
+        pid_t victim = spawn_blocked(acquires_semaphore, &said[FIRST]);
         pid_t other = spawn_blocked(acquires_semaphore, &said[SECOND]);
-        if (!woken) kill_child(victim);
+        if (woken) hold_back(victim);
+        else kill_child(victim);
         ck_assert_int_eq(mproc_semaphore_release(semaphore), 0);
         if (woken) kill_child(victim);
         ck_assert_int_eq(ended(other), 0);
@@ -563,7 +555,8 @@ START_TEST(condition_waiter) {
         if (!notified) notify_one();
         EVENTUALLY(PEEK(&said[DONE]) == 1);
         EVENTUALLY(process_gone(one) || process_gone(two));
-        ck_assert(stays_asleep(process_gone(one) ? two : one)); /* one notification is one */
+        EVENTUALLY(stays_asleep(process_gone(one) ? two : one));
+        ck_assert_int_eq(PEEK(&said[DONE]), 1); /* one notification is one */
         notify_one();
         ck_assert_int_eq(ended(one), 0);
         ck_assert_int_eq(ended(two), 0);
@@ -627,13 +620,13 @@ START_TEST(barrier_party_not_come_yet) {
     start();
     NEED(barrier = mproc_barrier_new(4));
     pid_t pid[3], victim = spawn_ready(never_comes, NULL);
+    for (int i = 1; i < 3; i++)
+        pid[i] = spawn_blocked(waits_at_barrier, &(struct party){2 * LONG, &said[RESULT + i]});
     double start = now();
-    for (int i = 0; i < 3; i++)
-        pid[i] =
-            spawn_blocked(waits_at_barrier, &(struct party){0.5 + (i > 0 ? LONG : 0), &said[RESULT + i]});
+    pid[0] = spawn(waits_at_barrier, &(struct party){0.3, &said[RESULT]});
     kill_child(victim);
     ck_assert_int_eq(ended(pid[0]), 0);
-    ck_assert(now() - start >= 0.5 - 0.001);
+    ck_assert(now() - start >= 0.3 - 0.001);
     ck_assert_int_eq(PEEK(&said[RESULT]), MPROC_ETIMEDOUT);
     TAKES(0, 1, ck_assert_int_eq(ended(pid[1]) + ended(pid[2]), 0));
     ck_assert_int_eq(PEEK(&said[RESULT + 1]), MPROC_EBROKEN);
