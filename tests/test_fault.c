@@ -308,7 +308,16 @@ static const scenario forks[] = {
     {"mproc_wait", begin_forked, call_wait, done_waited},
     {"mproc_reap", begin_forked_ended, call_reap, done_reaped},
 };
-static const scenario exits[] = {{"mproc_exit", begin_exit, call_exit, done_exit}};
+static void nothing_last(void *ctx) { (void)ctx; }
+static intmax_t call_at_exit(void) { return mproc_at_exit(nothing_last, &said, 0); }
+static void done_at_exit(intmax_t was) {
+    HOLDS(mproc_at_exit_cancel(nothing_last, &said) == (was == 0 ? 0 : -ENOENT));
+}
+
+static const scenario exits[] = {
+    {"mproc_exit", begin_exit, call_exit, done_exit},
+    {"mproc_at_exit, mproc_at_exit_cancel", NULL, call_at_exit, done_at_exit},
+};
 
 START_TEST(fault_fork_helpers) {
     said = shared_ints();
@@ -330,6 +339,14 @@ static mproc_semaphore *semaphore;
 static mproc_event *event;
 static mproc_condition *condition;
 static mproc_barrier *barrier;
+
+static intmax_t call_dump(void) {
+    FILE *out = tmpfile();
+    if (out == NULL) return -errno;
+    int error = mproc_dump(out);
+    fclose(out);
+    return error;
+}
 
 static void begin_sync(void) {
     lock = mproc_lock_new();
@@ -463,6 +480,7 @@ CALL(barrier_reset, mproc_barrier_reset(barrier))
 CALL(barrier_abort, mproc_barrier_abort(barrier))
 
 static const scenario synchronisation[] = {
+    {"mproc_dump", begin_held, call_dump, done_sync},
     {"mproc_lock_new", NULL, call_lock_new, done_lock_new},
     {"mproc_lock_acquire", begin_sync, call_acquire, done_must},
     {"mproc_lock_acquire of a held one", begin_held, call_acquire_held, done_must},
@@ -1460,14 +1478,14 @@ static int unused_rules(void) {
     return unused;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const TTest *const tests[] = {
         fault_processes,    fault_fork_helpers, fault_exit,      fault_synchronisation,
         fault_memory,       fault_queues,       fault_pipes,     fault_late_objects,
         fault_rings,        fault_pools,        fault_tasks,     fault_futures,
         fault_parallel_for, fault_files,        fault_first_use, fault_every_public_call};
     fault_start();
-    int failed = run_suite("fault", tests, sizeof tests / sizeof *tests);
+    int failed = run_suite("fault", tests, sizeof tests / sizeof *tests, argc, argv);
     int unused = unused_rules();
-    return failed != 0 || (unused > 0 && getenv("CK_RUN_CASE") == NULL);
+    return failed != 0 || (unused > 0 && argc == 1);
 }
