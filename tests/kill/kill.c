@@ -14,7 +14,7 @@
    survivor hung, how often something was lost that may be lost (a message in the victim's hands, a lock's
    soundness, a block), and how often something happened that must not.
 
-   Two drivers share the points out. Each is a family of its own: the tracer and the survivor in one. When a
+   Some drivers share the points out. Each is a family of its own: the tracer and the survivor in one. When a
    check fails or hangs, that driver is replaced and the next one goes on behind the point. */
 #define MPROC_IMPLEMENTATION
 #include "../../mproc.h"
@@ -25,6 +25,7 @@
 #define ROOM         1024  /* bytes of the longest message */
 #define VICTIMS      10000 /* numbers of the victim's own messages */
 #define MANY         5
+#define DRIVERS      8 /* at most */
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define SOON         2.0  /* seconds, as patience() counts them, for what should happen at once */
 #define LONG         60.0 /* for the calls themselves, so that their own clock does not end them */
@@ -78,7 +79,8 @@ typedef struct driver {
 
 static struct board {
     tally tally[128];
-    driver driver[2];
+    driver driver[DRIVERS];
+    size_t drivers; /* in use */
     uint64_t seed;
     double until; /* of a sample; 0: all points */
     double clock; /* see patience */
@@ -2250,7 +2252,7 @@ static void world_end(bool finished) {
     memset(&info, 0, sizeof info);
     if (late) waitid(P_PID, (id_t)step.pid, &info, WEXITED | WNOWAIT);
     else waitpid(step.pid, NULL, __WALL);
-    score()->kills++;
+    BUMP(&score()->kills);
     world_check();
 }
 
@@ -2414,7 +2416,7 @@ static void world_stop(void) {
     w.stopped = true;
     w.finished = op->attach == NULL && !op->sleeps;
     stop_victim();
-    score()->kills++;
+    BUMP(&score()->kills);
     carrier_begin();
     for (double end = patience() + 0.05; !carrier_ended() && patience() < end;) nap(0.0002);
     kill(step.pid, SIGCONT);
@@ -2561,11 +2563,11 @@ static void next_operation(driver *d) {
 /* Points of one operation that fall to this driver. What victims lose adds up, so that after a thousand of
    them a new family goes on. */
 static void drive_all(void) {
-    size_t k = me->k, most = k + 2000;
+    size_t k = me->k, most = k + 1000 * board->drivers;
     if (op->begin != NULL) op->begin();
     warm_up();
     record();
-    for (; k <= last_point() && k < most && !enough(); k += 2) strike_at(k);
+    for (; k <= last_point() && k < most && !enough(); k += board->drivers) strike_at(k);
     if (op->end != NULL) op->end();
     me->k = k;
     if (k > last_point() || enough()) next_operation(me);
@@ -2612,6 +2614,12 @@ static void drive(size_t who) {
     _exit(0);
 }
 
+static bool is_driver(pid_t pid) {
+    for (size_t i = 0; i < board->drivers; i++)
+        if (board->driver[i].pid == pid) return true;
+    return false;
+}
+
 /* What a driver left behind that was killed: its children, wherever they stand, have become the keeper's. */
 static void sweep(void) {
     char path[64], text[4096];
@@ -2624,7 +2632,7 @@ static void sweep(void) {
         for (char *at = text, *next; *at != 0; at = next) {
             pid_t pid = (pid_t)strtol(at, &next, 10);
             if (next == at) break;
-            if (pid == board->driver[0].pid || pid == board->driver[1].pid) continue;
+            if (is_driver(pid)) continue;
             kill(pid, SIGKILL);
             if (waitpid(pid, NULL, WNOHANG) != pid) others++;
         }
@@ -2673,7 +2681,7 @@ static void keep(size_t who) {
         if (d->done) return;
         d->lives++;
         if (!WIFEXITED(status) || WEXITSTATUS(status) != GO_ON) {
-            d->k += 2;
+            d->k += board->drivers;
             if (board->until > 0) d->op = (d->op + 1) % COUNT(operations);
             else if (d->k > d->length + 1) next_operation(d);
         }
@@ -2735,13 +2743,18 @@ int main(int argc, char **argv) {
     board->until = seconds > 0 ? step_clock() + seconds : 0;
     if (seconds > 0) printf("seed %llu\n", (unsigned long long)seed);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    board->driver[1].k = 1;
-    if (seconds > 0) board->driver[1].op = COUNT(operations) / 2;
-    while (!board->driver[0].done || !board->driver[1].done) {
+    board->drivers = stop ? DRIVERS : 2; /* stopped victims are mostly waited for */
+    for (size_t i = 0; i < board->drivers; i++) {
+        board->driver[i].k = i;
+        if (seconds > 0) board->driver[i].op = COUNT(operations) * i / board->drivers;
+    }
+    for (bool all_done = false; !all_done; nap(0.005)) {
         count_patience();
-        keep(0);
-        keep(1);
-        nap(0.005);
+        all_done = true;
+        for (size_t i = 0; i < board->drivers; i++) {
+            keep(i);
+            all_done = all_done && board->driver[i].done;
+        }
     }
     int passed = 0, failed = 0;
     for (size_t i = 0; i < COUNT(operations); i++) {
