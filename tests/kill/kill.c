@@ -2405,6 +2405,8 @@ static void carrier_settle(void) {
 static void await_victim(void) {
     siginfo_t info;
     double end = patience() + 5;
+    bool overtaken =
+        op->check == semaphore_waiters_check; /* its companion may have got the permit meanwhile */
     for (int asleep = 0;; nap(0.0002)) {
         memset(&info, 0, sizeof info);
         if (waitid(P_PID, (id_t)step.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0) break;
@@ -2415,6 +2417,9 @@ static void await_victim(void) {
         else if (op->unblock != NULL && !w.unblocked) {
             w.unblocked = true;
             op->unblock();
+        } else if (overtaken && asleep > 100) {
+            overtaken = false;
+            semaphore_release();
         }
     }
     if (!op->sleeps && (info.si_code != CLD_EXITED || info.si_status != 0))
