@@ -28,7 +28,7 @@ SCRIPTS  := $(filter-out tests/run.sh,$(sort $(wildcard tests/*.sh tests/compile
 SOURCES  := $(wildcard *.h examples/*.c tests/*.h tests/*.c tests/*/*.h tests/*/*.c)
 COMPILE   = $(CC) $(STD) $(CFLAGS) $(WARN) $(SANFLAGS)
 
-.PHONY: examples run test kill stress bench bench-deps deps format check-format lint install clean help FORCE
+.PHONY: examples run test kill stress fuzz bench bench-deps deps format check-format lint install clean help FORCE
 .DELETE_ON_ERROR:
 
 examples: $(EXAMPLES)
@@ -39,6 +39,7 @@ help:
 	@echo 'make test [SANITIZE=]      builds and runs all tests and examples; installs what they need (deps)'
 	@echo 'make kill                  kills and stops processes at every instruction of every operation'
 	@echo 'make stress                kill storms: a minute over all objects, 20 seconds for each, and more'
+	@echo 'make fuzz                  random calls by several processes, a minute; needs clang with libFuzzer'
 	@echo 'make bench [ROWS=]         measures beside peers, 4 minutes; ROWS=Ring only rows with that in their title'
 	@echo 'make bench-deps            installs the Debian packages of the peers'
 	@echo 'make deps                  installs the Debian packages the tests need, if they are missing'
@@ -60,6 +61,9 @@ $(B)/tests/kill/kill: tests/kill/kill.c tests/kill/step.h mproc.h $(B)/flags
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $< -pthread
 
+$(B)/tests/fuzz: tests/fuzz/fuzz.c mproc.h $(B)/flags
+	$(COMPILE) -DREPLAY -o $@ $< -lm -pthread
+
 $(B)/tests/%: tests/%.c mproc.h $(wildcard tests/*.h) $(B)/flags
 	$(COMPILE) -o $@ $< -lcheck -lsubunit -lm -lrt -pthread
 
@@ -74,7 +78,7 @@ run: $(B)/examples/copy_tree
 
 # A test that does not compile counts as failed and keeps none of the others from running.
 test: deps
-	-@$(MAKE) --no-print-directory -k $(TESTS) $(B)/tests/storm $(EXAMPLES) $(B)/tests/kill/kill
+	-@$(MAKE) --no-print-directory -k $(TESTS) $(B)/tests/storm $(B)/tests/kill/kill $(B)/tests/fuzz $(EXAMPLES)
 	@bash tests/run.sh $(B) $(TESTS) $(filter-out %/copy_tree,$(EXAMPLES)) $(SCRIPTS)
 
 # What make test does for a moment, at length: kill storms of a minute over all objects at once and of 20 seconds
@@ -84,6 +88,15 @@ stress: deps $(B)/tests/storm $(B)/tests/test_pool $(B)/tests/test_pool_more
 	$(B)/tests/storm 20
 	MPROC_TEST_SUBMITS=100000000 $(B)/tests/test_pool submitting_takes_no_memory
 	MPROC_TEST_SECONDS=30 $(B)/tests/test_pool_more storm_of_every_kind_of_task
+
+# What it finds goes to build/fuzz as crash-* or timeout-*; kept in tests/fuzz/inputs, `make test` replays it.
+fuzz:
+	@command -v clang >/dev/null || { echo 'As root: apt-get install clang'; exit 1; }
+	@mkdir -p build/fuzz/corpus
+	clang $(STD) -O1 -g $(WARN) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o build/fuzz/fuzz \
+	    tests/fuzz/fuzz.c -lm -pthread
+	build/fuzz/fuzz -max_total_time=60 -max_len=600 -timeout=60 -rss_limit_mb=0 -handle_term=0 -handle_int=0 \
+	    -handle_xfsz=0 -artifact_prefix=build/fuzz/ build/fuzz/corpus tests/fuzz/inputs
 
 # Peers that cannot be built or started show as "not installed" in the table.
 bench: $(B)/bench/bench $(B)/bench/openmp
