@@ -2072,8 +2072,9 @@ MPROC_DEF int mproc_semaphore_free(mproc_semaphore *semaphore) {
 
 /* ---- Event --------------------------------------------------------------------------------------------- */
 
-/* One word: lowest bit "set", above it how often it was set. Who waits remembers the word; any other number
-   of sets means it was set meanwhile, though it may be clear again. */
+/* One word: lowest bit "set", above it "somebody may sleep", above that how often it was set. Who waits
+   remembers that number; any other one means it was set meanwhile, though it may be clear again. set is one
+   compare-and-swap, and touches nothing afterwards: whoever it lets go may free the event. */
 
 struct mproc_event {
     mproc__tag tag;
@@ -2092,8 +2093,8 @@ MPROC_DEF int mproc_event_set(mproc_event *event) {
     uint32_t word = MPROC__LOAD(&event->word);
     do {
         if (word & 1) return 0;
-    } while (!MPROC__CAS(&event->word, &word, word + 3)); /* one set more, and the bit */
-    mproc__futex_wake(&event->word, INT32_MAX);
+    } while (!MPROC__CAS(&event->word, &word, ((word | 3) ^ 2) + 4)); /* set, nobody asleep, one set more */
+    if (word & 2) mproc__futex_wake(&event->word, INT32_MAX);
     return 0;
 }
 
@@ -2110,16 +2111,25 @@ MPROC_DEF bool mproc_event_is_set(mproc_event *event) {
 MPROC_DEF int mproc_event_wait(mproc_event *event, double timeout) {
     int64_t deadline;
     if (!mproc__is_event(event) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
-    uint32_t first = MPROC__LOAD(&event->word);
+    uint32_t first = MPROC__LOAD(&event->word), sets = ~(uint32_t)3;
     if (first & 1) return 0;
+    if (deadline == 0) return MPROC_ETIMEDOUT;
+    if (mproc__spin_while(&event->word, sets, first & sets)) return 0;
+    int error = 0;
     mproc__waits_on(event);
-    while (MPROC__LOAD(&event->word) == first) {
+    for (;;) {
+        uint32_t word = MPROC__LOAD(&event->word);
+        while ((word & sets) == (first & sets) && !MPROC__CAS(&event->word, &word, word | 2)) continue;
+        if ((word & sets) != (first & sets)) break;
         int64_t left = mproc__left(deadline);
-        if (left == 0) break;
-        mproc__futex_wait(&event->word, first, mproc__least(left, MPROC__SLICE));
+        if (left == 0) {
+            error = MPROC_ETIMEDOUT;
+            break;
+        }
+        mproc__futex_wait(&event->word, word | 2, mproc__least(left, MPROC__SLICE));
     }
     mproc__waits_on(NULL);
-    return MPROC__LOAD(&event->word) == first ? MPROC_ETIMEDOUT : 0;
+    return error;
 }
 
 MPROC_DEF int mproc_event_free(mproc_event *event) {
