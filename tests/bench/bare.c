@@ -174,6 +174,19 @@ static size_t slot_get(void *t, void *items, size_t n) {
 }
 const struct transport raw_futex = {"futex", slot_open, NULL, slot_put, slot_get, NULL, slot_close};
 
+/* The same, with sleeps that end by themselves, as whoever must not miss a death has them. */
+static size_t timed_get(void *t, void *items, size_t n) {
+    struct slot *s = (struct slot *)t;
+    struct timespec slice = {0, 100000000};
+    (void)n;
+    while (__atomic_load_n(&s->full, __ATOMIC_SEQ_CST) == 0)
+        syscall(SYS_futex, &s->full, FUTEX_WAIT, 0, &slice, NULL, 0);
+    slot_empty(s, items);
+    return 1;
+}
+const struct transport raw_futex_timed = {
+    "futex, waits of 100 ms", slot_open, NULL, slot_put, timed_get, NULL, slot_close};
+
 static void spin_put(void *t, const void *items, size_t n) {
     (void)n;
     slot_fill((struct slot *)t, items);
@@ -189,7 +202,14 @@ const struct transport raw_spin = {"limit: spinning", slot_open, NULL, spin_put,
 
 /* ---- A ring for one producer and one consumer, that sleeps on futexes ---- */
 
-#define RING 1024 /* items */
+#define RING  1024 /* items */
+#define SPINS 4000 /* looks before a sleep, some 100 us */
+
+static void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+}
 
 struct spsc {
     size_t size;
@@ -213,7 +233,7 @@ static void spsc_close(void *t) {
 }
 
 static void sleep_while(uint64_t *position, uint64_t value, uint32_t *flag) {
-    for (int i = 0; i < 200; i++)
+    for (int i = 0; i < SPINS; i++, relax())
         if (__atomic_load_n(position, __ATOMIC_ACQUIRE) != value) return;
     __atomic_store_n(flag, 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(position, __ATOMIC_SEQ_CST) == value) futex_wait(flag, 1);
@@ -312,7 +332,7 @@ static struct cell *mpmc_claim(struct mpmc *r, uint64_t *end, uint64_t offset, u
 }
 static struct cell *mpmc_await(struct mpmc *r, uint64_t *end, uint64_t offset, uint64_t *at, uint32_t *flag) {
     for (struct cell *c;;) {
-        for (int i = 0; i < 100; i++)
+        for (int i = 0; i < SPINS; i++, relax())
             if ((c = mpmc_claim(r, end, offset, at)) != NULL) return c;
         __atomic_store_n(flag, 1, __ATOMIC_SEQ_CST);
         if ((c = mpmc_claim(r, end, offset, at)) != NULL) return c;
@@ -339,7 +359,8 @@ static size_t mpmc_get(void *t, void *items, size_t n) {
     memcpy(items, c->data, sizeof c->data);
     __atomic_store_n(&c->turn, at + RING, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&r->producers_sleep, __ATOMIC_SEQ_CST) &&
-        __atomic_load_n(&r->tail, __ATOMIC_SEQ_CST) - at <= RING / 2) {
+        __atomic_load_n(&r->tail, __ATOMIC_SEQ_CST) - __atomic_load_n(&r->head, __ATOMIC_SEQ_CST) <=
+            RING / 2) {
         __atomic_store_n(&r->producers_sleep, 0, __ATOMIC_SEQ_CST);
         futex_wake(&r->producers_sleep, INT_MAX);
     }

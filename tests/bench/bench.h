@@ -56,7 +56,8 @@ struct transport {
 };
 
 extern const struct transport our_queue, our_ring, our_pipe, our_events;
-extern const struct transport raw_pipe, raw_packet, raw_mqueue, raw_futex, raw_spin, hand_spsc, hand_mpmc;
+extern const struct transport raw_pipe, raw_packet, raw_mqueue, raw_futex, raw_futex_timed, raw_spin,
+    hand_spsc, hand_mpmc;
 extern const struct transport boost_queue, boost_spsc, zmq_ipc, nng_ipc;
 
 struct figure run_messages(const struct row *, const struct entry *, size_t count);
