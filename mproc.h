@@ -970,9 +970,23 @@ MPROC__FN int mproc__mutex_sleep(mproc__mutex *m, int64_t ns, unsigned *round) {
 }
 #endif
 
+/* Tries for a moment, at growing distances: most locks are held for less than a sleep and a wake-up take. */
+MPROC__FN int mproc__mutex_spin(mproc__mutex *m) {
+    int error = EBUSY, spins = mproc__spin_begin() / 8;
+    if (spins == 0) return error;
+    for (int pause = 4; spins > 0 && error == EBUSY; pause = pause < 64 ? pause * 2 : pause) {
+        for (int i = 0; i < pause; i++) mproc__relax();
+        spins -= pause;
+        error = pthread_mutex_trylock(&m->libc);
+    }
+    mproc__spin_end(error != EBUSY);
+    return error;
+}
+
 /* 0, -EOWNERDEAD (held; say mproc__mutex_repaired when the data is right again), -ETIMEDOUT, -EDEADLK. */
 MPROC__FN int mproc__mutex_lock(mproc__mutex *m, int64_t deadline) {
     int error = pthread_mutex_trylock(&m->libc);
+    if (error == EBUSY && deadline != 0) error = mproc__mutex_spin(m);
     for (unsigned round = 0; error == EBUSY || error == ETIMEDOUT;) {
         int64_t left = mproc__left(deadline);
         if (left == 0) return -ETIMEDOUT;
