@@ -818,6 +818,52 @@ MPROC__FN void mproc__flag_sleep(uint32_t *flag, int64_t deadline) {
     mproc__futex_wait(flag, 1, mproc__least(mproc__left(deadline), MPROC__SLICE));
 }
 
+/* Spinning: what another processor is about to do comes sooner than a sleep and a wake-up would take, so
+   before the first sleep of a wait the word is watched for a moment: long enough for the other side to be
+   woken and to answer, for then both are awake and need no more wake-ups. Each thread learns whether that
+   pays: where it does not (both sides share a processor, or waits are long) it gives up, and tries again ever
+   more rarely. Never with a single processor. */
+#define MPROC__SPINS 4000          /* looks at most: some 100 us */
+static bool mproc__spinning_helps; /* more than one processor; set when the arena is made, copied by fork */
+static __thread int mproc__spin_luck = 8; /* above 0: spin */
+
+MPROC__FN void mproc__relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield" ::: "memory");
+#else
+    __asm__ __volatile__("" ::: "memory");
+#endif
+}
+
+/* How often to look before sleeping; 0: not at all. Without luck at every 64th, 128th, 256th ... and 1024th.
+ */
+MPROC__FN int mproc__spin_begin(void) {
+    if (!mproc__spinning_helps) return 0;
+    if (mproc__spin_luck > 0) return MPROC__SPINS;
+    unsigned n = (unsigned)-mproc__spin_luck + 1;
+    mproc__spin_luck = n < 2048 ? -(int)n : -1024;
+    return n >= 64 && ((n & (n - 1)) == 0 || n % 1024 == 0) ? MPROC__SPINS : 0;
+}
+MPROC__FN void mproc__spin_end(bool worked) {
+    if (!worked) mproc__spin_luck -= mproc__spin_luck > 0 ? 1 : 0;
+    else mproc__spin_luck = mproc__spin_luck < 0 ? 1 : mproc__spin_luck < 8 ? mproc__spin_luck + 1 : 8;
+}
+
+/* Watches the word while it has this value; false: it still has. */
+MPROC__FN bool mproc__spin_while(const uint32_t *word, uint32_t mask, uint32_t value) {
+    int spins = mproc__spin_begin();
+    bool changed = false;
+    if (spins == 0) return false;
+    for (; spins > 0 && !changed; spins--) {
+        mproc__relax();
+        changed = (__atomic_load_n(word, __ATOMIC_ACQUIRE) & mask) != value;
+    }
+    mproc__spin_end(changed);
+    return changed;
+}
+
 /* poll(2) for one descriptor, ns at most, rounded up so that no wait ends early. */
 MPROC__FN bool mproc__poll(int fd, short events, int64_t ns) {
     struct pollfd p;
@@ -1499,6 +1545,10 @@ MPROC__FN int mproc__self_prepare(void) {
     mproc__self.current.pid = mproc__self.pid;
     mproc__self.current.name = "MainProcess";
     mproc__self.current.exitcode = MPROC_NO_EXITCODE;
+    unsigned char cpus[1024];
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof cpus, cpus), n = 0;
+    for (long i = 0; i < bytes; i++) n += __builtin_popcount(cpus[i]);
+    mproc__spinning_helps = n > 1;
     int fd = mproc__pidfd_open(mproc__self.pid);
     mproc__self.pidfd_works = fd >= 0 || errno == EMFILE || errno == ENFILE;
     mproc__close(&fd);
@@ -4128,20 +4178,30 @@ MPROC__FN void mproc__conn_given(void *arg, pid_t pid) {
 
 typedef struct mproc__ring_end {
     mproc__mutex lock;
-    size_t at;      /* position: 0 to 2 * capacity - 1, so that full and empty differ */
-    size_t other;   /* the other end's, as last seen */
-    uint32_t sleep; /* flag: those who wait for the other end to move */
-    char apart[MPROC__LINE];
+    size_t at;    /* position: 0 to 2 * capacity - 1, so that full and empty differ */
+    size_t other; /* the other end's, as last seen */
 } mproc__ring_end;
 
+/* The first cache line hardly changes while both sides are busy; each end has lines of its own, and so have
+   the items, which begin a line: see mproc__ring_lines. */
 struct mproc_ring {
     mproc__tag tag;
     size_t size;     /* of an item */
     size_t capacity; /* items */
     uint32_t closed;
-    char apart[MPROC__LINE];
-    mproc__ring_end head, tail;
+    uint32_t sleep[2]; /* flags: those who wait for the other end to move, by `put` */
 };
+#define MPROC__RING_END  (2 * MPROC__LINE) /* bytes: processors fetch lines in pairs */
+#define MPROC__RING_ROOM (sizeof(mproc_ring) + 2 * MPROC__LINE + 2 * MPROC__RING_END)
+
+MPROC__FN char *mproc__ring_lines(const mproc_ring *r) {
+    uintptr_t p = (uintptr_t)(r + 1) + MPROC__LINE;
+    return (char *)((p + MPROC__LINE - 1) & ~(uintptr_t)(MPROC__LINE - 1));
+}
+MPROC__FN mproc__ring_end *mproc__ring_at(const mproc_ring *r, bool put) {
+    return (mproc__ring_end *)(void *)(mproc__ring_lines(r) + (put ? MPROC__RING_END : 0));
+}
+MPROC__FN char *mproc__ring_data(const mproc_ring *r) { return mproc__ring_lines(r) + 2 * MPROC__RING_END; }
 
 MPROC__FN bool mproc__is_ring(const mproc_ring *r) { return mproc__tag_is(r, MPROC__RING); }
 
@@ -4149,12 +4209,12 @@ MPROC_DEF mproc_ring *mproc_ring_new(size_t item_size, size_t capacity) {
     if (item_size == 0 || capacity == 0) return (mproc_ring *)mproc__fail(MPROC_EINVAL);
     if (capacity > SIZE_MAX / 4 || item_size > SIZE_MAX / 4 / capacity)
         return (mproc_ring *)mproc__fail(MPROC_ENOMEM);
-    mproc_ring *r = (mproc_ring *)mproc__object_new(sizeof *r + item_size * capacity);
+    mproc_ring *r = (mproc_ring *)mproc__object_new(MPROC__RING_ROOM + item_size * capacity);
     if (r == NULL) return NULL;
     r->size = item_size;
     r->capacity = capacity;
-    int error = mproc__mutex_init(&r->head.lock, PTHREAD_MUTEX_ERRORCHECK);
-    if (error == 0) error = mproc__mutex_init(&r->tail.lock, PTHREAD_MUTEX_ERRORCHECK);
+    int error = mproc__mutex_init(&mproc__ring_at(r, false)->lock, PTHREAD_MUTEX_ERRORCHECK);
+    if (error == 0) error = mproc__mutex_init(&mproc__ring_at(r, true)->lock, PTHREAD_MUTEX_ERRORCHECK);
     return (mproc_ring *)mproc__object_ready(r, MPROC__RING, error);
 }
 
@@ -4164,7 +4224,8 @@ MPROC__FN size_t mproc__ring_count(const mproc_ring *r, size_t head, size_t tail
 
 MPROC_DEF size_t mproc_ring_size(mproc_ring *ring) {
     if (!mproc__is_ring(ring)) return 0;
-    size_t n = mproc__ring_count(ring, MPROC__LOAD(&ring->head.at), MPROC__LOAD(&ring->tail.at));
+    size_t n = mproc__ring_count(ring, MPROC__LOAD(&mproc__ring_at(ring, false)->at),
+                                 MPROC__LOAD(&mproc__ring_at(ring, true)->at));
     return n > ring->capacity ? ring->capacity : n; /* the ends moved between the two looks */
 }
 
@@ -4179,7 +4240,7 @@ MPROC__FN int mproc__ring_lock(mproc__ring_end *end, int64_t deadline) {
 /* With the end's lock held: copies n items from (put) or to (get) the place `at`, around the end if need be.
  */
 MPROC__FN void mproc__ring_copy(mproc_ring *r, size_t at, char *items, size_t n, bool put) {
-    char *data = (char *)(r + 1);
+    char *data = mproc__ring_data(r);
     size_t from = at >= r->capacity ? at - r->capacity : at;
     size_t first = n < r->capacity - from ? n : r->capacity - from, split = first * r->size;
     char *place = data + from * r->size;
@@ -4194,8 +4255,8 @@ MPROC__FN void mproc__ring_copy(mproc_ring *r, size_t at, char *items, size_t n,
 
 /* How many items the end can move now: full ones for get, empty ones for put. */
 MPROC__FN size_t mproc__ring_ready(mproc_ring *r, bool put, size_t wanted) {
-    mproc__ring_end *end = put ? &r->tail : &r->head;
-    const mproc__ring_end *other = put ? &r->head : &r->tail;
+    mproc__ring_end *end = mproc__ring_at(r, put);
+    const mproc__ring_end *other = mproc__ring_at(r, !put);
     for (int look = 0;; look++) {
         size_t count =
             put ? mproc__ring_count(r, end->other, end->at) : mproc__ring_count(r, end->at, end->other);
@@ -4207,7 +4268,7 @@ MPROC__FN size_t mproc__ring_ready(mproc_ring *r, bool put, size_t wanted) {
 
 /* One try: how many items were moved; 0 for none now; or an error. */
 MPROC__FN ssize_t mproc__ring_try(mproc_ring *r, char *items, size_t n, bool put, int64_t deadline) {
-    mproc__ring_end *end = put ? &r->tail : &r->head;
+    mproc__ring_end *end = mproc__ring_at(r, put);
     int error = mproc__ring_lock(end, deadline);
     if (error != 0) return error;
     bool closed = MPROC__LOAD(&r->closed) != 0;
@@ -4224,9 +4285,25 @@ MPROC__FN ssize_t mproc__ring_try(mproc_ring *r, char *items, size_t n, bool put
 
 /* Something was moved: wakes one who waits to get it, or those who wait for half the room. */
 MPROC__FN void mproc__ring_tell(mproc_ring *r, bool put) {
-    if (put) mproc__flag_wake(&r->head.sleep, 1);
-    else if (MPROC__LOAD(&r->tail.sleep) && mproc_ring_size(r) <= r->capacity / 2)
-        mproc__flag_wake(&r->tail.sleep, INT32_MAX);
+    if (put) mproc__flag_wake(&r->sleep[false], 1);
+    else if (MPROC__LOAD(&r->sleep[true]) && mproc_ring_size(r) <= r->capacity / 2)
+        mproc__flag_wake(&r->sleep[true], INT32_MAX);
+}
+
+/* Empty or full: watches for a moment, without the lock, whether the other end moves. Room for one item alone
+   is not worth going on for: taken one by one, each would cost both sides a cache miss. */
+MPROC__FN bool mproc__ring_spin(const mproc_ring *r, bool put) {
+    int spins = mproc__spin_begin();
+    bool moved = false;
+    if (spins == 0) return false;
+    for (; spins > 0 && !moved; spins--) {
+        mproc__relax();
+        size_t n = mproc__ring_count(r, __atomic_load_n(&mproc__ring_at(r, false)->at, __ATOMIC_ACQUIRE),
+                                     __atomic_load_n(&mproc__ring_at(r, true)->at, __ATOMIC_ACQUIRE));
+        moved = put ? n < r->capacity - r->capacity / 8 : n > 0;
+    }
+    mproc__spin_end(moved);
+    return moved;
 }
 
 /* Moves up to n items: waits for the first of a get, for all of a put. How many, or an error for none. */
@@ -4234,30 +4311,34 @@ MPROC__FN ssize_t mproc__ring_move(mproc_ring *r, char *items, size_t n, bool pu
     int64_t deadline;
     if (!mproc__is_ring(r) || items == NULL || n == 0 || !mproc__deadline(timeout, &deadline))
         return MPROC_EINVAL;
-    mproc__ring_end *end = put ? &r->tail : &r->head;
+    uint32_t *sleep = &r->sleep[put];
     size_t done = 0;
-    bool slept = false;
+    bool slept = false, spun = false;
     ssize_t moved;
     for (bool flagged = false;;) {
         moved = mproc__ring_try(r, items + done * r->size, n - done, put, deadline);
         if (moved > 0) {
             done += (size_t)moved;
             mproc__ring_tell(r, put);
-            flagged = false;
+            flagged = spun = false;
             if (done == n || !put) break;
             continue;
         }
         if (moved == 0 && mproc__left(deadline) == 0) moved = MPROC_ETIMEDOUT;
         if (moved < 0) break;
-        if (flagged) mproc__flag_sleep(&end->sleep, deadline);
+        if (!spun) { /* once before each sleep, the first of a wait */
+            spun = true;
+            if (mproc__ring_spin(r, put)) continue;
+        }
+        if (flagged) mproc__flag_sleep(sleep, deadline);
         else if (!slept) mproc__waits_on(r);
         slept = true;
         flagged = true;
-        MPROC__STORE(&end->sleep, 1); /* and one more try before the sleep */
+        MPROC__STORE(sleep, 1); /* and one more try before the sleep */
     }
     if (slept) {
         mproc__waits_on(NULL);
-        if (put ? mproc_ring_size(r) < r->capacity : mproc_ring_size(r) > 0) mproc__flag_wake(&end->sleep, 1);
+        if (put ? mproc_ring_size(r) < r->capacity : mproc_ring_size(r) > 0) mproc__flag_wake(sleep, 1);
     }
     return done > 0 ? (ssize_t)done : moved;
 }
@@ -4280,20 +4361,20 @@ MPROC_DEF ssize_t mproc_ring_get_many(mproc_ring *ring, void *items, size_t n, d
 /* Under the tail's lock, so that no put is under way that would come after the last get. */
 MPROC_DEF int mproc_ring_close(mproc_ring *ring) {
     if (!mproc__is_ring(ring)) return MPROC_EINVAL;
-    int error = mproc__ring_lock(&ring->tail, MPROC__NEVER);
+    int error = mproc__ring_lock(mproc__ring_at(ring, true), MPROC__NEVER);
     if (error != 0) return error;
     MPROC__STORE(&ring->closed, 1);
-    mproc__mutex_unlock(&ring->tail.lock);
-    mproc__futex_wake(&ring->head.sleep, INT32_MAX);
-    mproc__futex_wake(&ring->tail.sleep, INT32_MAX);
+    mproc__mutex_unlock(&mproc__ring_at(ring, true)->lock);
+    mproc__futex_wake(&ring->sleep[false], INT32_MAX);
+    mproc__futex_wake(&ring->sleep[true], INT32_MAX);
     return 0;
 }
 
 MPROC_DEF int mproc_ring_free(mproc_ring *ring) {
     if (ring == NULL) return 0;
     if (!mproc__is_ring(ring)) return MPROC_EINVAL;
-    int error = mproc__mutex_retire(&ring->head.lock, ring);
-    if (error == 0) error = mproc__mutex_retire(&ring->tail.lock, ring);
+    int error = mproc__mutex_retire(&mproc__ring_at(ring, false)->lock, ring);
+    if (error == 0) error = mproc__mutex_retire(&mproc__ring_at(ring, true)->lock, ring);
     return error != 0 ? error : mproc__object_free(ring);
 }
 
