@@ -2793,6 +2793,13 @@ MPROC__FN int mproc__wait_any_look(mproc_process *const *ps, size_t n, struct po
     return MPROC_ETIMEDOUT;
 }
 
+/* How long a poll of fds may last: a child without a pidfd (there were too many descriptors) is looked at. */
+MPROC__FN int64_t mproc__wait_any_slice(const struct pollfd *fds, size_t n) {
+    bool blind = !mproc__self.pidfd_works;
+    for (size_t i = 0; i < n && !blind; i++) blind = fds[i].fd < 0;
+    return blind ? 10 * MPROC__MS : MPROC__SECOND;
+}
+
 /* With the lock held: another thread's join must not close what is being polled; or may again. */
 MPROC__FN void mproc__wait_any_pin(mproc_process *const *ps, size_t n, int change) {
     int error;
@@ -2811,7 +2818,7 @@ MPROC_DEF int mproc_process_wait_any(mproc_process *const *ps, size_t n, double 
     pthread_mutex_lock(&mproc__self.lock);
     while ((found = mproc__wait_any_look(ps, n, fds)) == MPROC_ETIMEDOUT &&
            (left = mproc__left(deadline)) != 0) {
-        left = mproc__least(left, mproc__self.pidfd_works ? MPROC__SECOND : 10 * MPROC__MS);
+        left = mproc__least(left, mproc__wait_any_slice(fds, n));
         mproc__wait_any_pin(ps, n, 1);
         pthread_mutex_unlock(&mproc__self.lock);
         poll(fds, (nfds_t)n, (int)((left + MPROC__MS - 1) / MPROC__MS));

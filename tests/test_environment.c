@@ -366,12 +366,13 @@ static int few_descriptors(int how) { /* so many more */
     return limit(RLIMIT_NOFILE, (rlim_t)(lowest + how));
 }
 static int few_processes(int how) {
+    errno = EPERM;
     if (getuid() != 0) return skip("only root can become a user without processes");
     int code = become_stranger();
     return code != 0 ? code : limit(RLIMIT_NPROC, (rlim_t)how);
 }
 static int little_memory(int how) {
-    errno = 0;
+    errno = ENOMEM;
     if (SLOW > 1) return skip("sanitizers need more address space");
     return limit(RLIMIT_AS, (rlim_t)how << 20);
 }
@@ -461,6 +462,30 @@ START_TEST(environment_few_descriptors) {
 }
 END_TEST
 
+/* A child that could get no pidfd is missed neither for long nor for good. */
+START_TEST(environment_wait_any_without_pidfd) {
+    double least = 10;
+    ck_assert_int_eq(op_process(), 0);
+    struct rlimit before;
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    int lowest = fcntl(0, F_DUPFD_CLOEXEC, 0);
+    close(lowest);
+    struct rlimit none = {(rlim_t)lowest, before.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    for (int i = 0; i < 5; i++) { /* one of them is quick on a loaded machine, too */
+        mproc_process p = {.target = seven}, *all[] = {&p};
+        ck_assert_int_eq(mproc_process_start(&p), 0);
+        double begun = now();
+        ck_assert_int_eq(mproc_process_wait_any(all, 1, 10), 0);
+        if (now() - begun < least) least = now() - begun;
+        ck_assert_int_eq(mproc_process_join(&p, 0), 0);
+        ck_assert_int_eq(mproc_process_close(&p), 0);
+    }
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    ck_assert_msg(least < 0.5, "the quickest took %g s", least);
+}
+END_TEST
+
 START_TEST(environment_few_processes) {
     for (int most = 1; most < 4; most++) check_environment(few_processes, most, EAGAIN, 0);
     check_environment(few_processes, 40, 0);
@@ -502,6 +527,7 @@ START_TEST(environment_sandbox) {
 }
 END_TEST
 
-SUITE_MAIN("environment", environment_ordinary, environment_few_descriptors, environment_few_processes,
-           environment_little_memory, environment_small_files, environment_no_pipe_pages, environment_no_proc,
-           environment_full_disk, environment_sandbox)
+SUITE_MAIN("environment", environment_ordinary, environment_few_descriptors,
+           environment_wait_any_without_pidfd, environment_few_processes, environment_little_memory,
+           environment_small_files, environment_no_pipe_pages, environment_no_proc, environment_full_disk,
+           environment_sandbox)
