@@ -4763,6 +4763,22 @@ MPROC__FN void mproc__worker_sleep(mproc_pool *pool) {
     mproc__flag_sleep(&pool->work, MPROC__NEVER);
 }
 
+/* Nothing is ready: watches for a moment whether something comes. The tail may lag behind a task that is
+   handed in at this moment, which only means a sleep that the one who hands it in ends. */
+MPROC__FN bool mproc__worker_spin(const mproc_pool *pool) {
+    int spins = mproc__spin_begin();
+    bool ready = false;
+    if (spins == 0) return false;
+    for (; spins > 0 && !ready; spins--) {
+        mproc__relax();
+        ready = __atomic_load_n(&pool->tail, __ATOMIC_ACQUIRE) !=
+                    __atomic_load_n(&pool->head, __ATOMIC_ACQUIRE) ||
+                __atomic_load_n(&pool->quit, __ATOMIC_ACQUIRE) != 0;
+    }
+    mproc__spin_end(ready);
+    return ready;
+}
+
 MPROC__FN void mproc__worker_loop(mproc_pool *pool, mproc__worker *me) {
     unsigned tasks = 0, most = pool->options.max_tasks_per_worker;
     bool slept = false;
@@ -4770,6 +4786,7 @@ MPROC__FN void mproc__worker_loop(mproc_pool *pool, mproc__worker *me) {
         if (slept) MPROC__STORE(&pool->work, 1); /* others may sleep still: see the rule of flags */
         mproc_future *f = mproc__worker_take(pool, me);
         slept = false;
+        if (f == NULL && mproc__worker_spin(pool)) f = mproc__worker_take(pool, me);
         if (f == NULL) {
             MPROC__STORE(&pool->work, 1);
             f = mproc__worker_take(pool, me);
@@ -5536,10 +5553,23 @@ MPROC__FN int mproc__future_lost(const mproc_future *f) {
     return over > 1 ? -(int)over : MPROC_ECANCELED;
 }
 
+/* Watches for a moment whether f gets done. */
+MPROC__FN bool mproc__future_spin(const mproc_future *f) {
+    int spins = mproc__spin_begin();
+    bool done = false;
+    if (spins == 0) return false;
+    for (; spins > 0 && !done; spins--) {
+        mproc__relax();
+        done = mproc__state(__atomic_load_n(&f->word, __ATOMIC_ACQUIRE)) == MPROC__DONE;
+    }
+    mproc__spin_end(done);
+    return done;
+}
+
 /* Waits until f is done. 0, MPROC_ETIMEDOUT, or why it never will be. */
 MPROC__FN int mproc__future_await(mproc_future *f, int64_t deadline) {
     if (mproc__is_done(f)) return 0;
-    if (deadline != 0 && mproc__worker_runs_own(f)) return 0;
+    if (deadline != 0 && (mproc__worker_runs_own(f) || mproc__future_spin(f))) return 0;
     int error = 0;
     mproc__waits_on(f);
     while (!mproc__is_done(f)) {
