@@ -936,7 +936,12 @@ MPROC__FN int mproc__pidfd_send_signal(int pidfd, int sig) {
 #endif
 }
 
-MPROC__FN pid_t mproc__gettid(void) { return (pid_t)syscall(SYS_gettid); }
+static __thread pid_t mproc__own_tid; /* asked once; a child of fork forgets it */
+
+MPROC__FN pid_t mproc__gettid(void) {
+    if (mproc__own_tid == 0) mproc__own_tid = (pid_t)syscall(SYS_gettid);
+    return mproc__own_tid;
+}
 
 /* Is this thread of this process still there? A zombie is not. */
 MPROC__FN bool mproc__alive(pid_t pid, pid_t tid) {
@@ -1518,6 +1523,7 @@ MPROC__FN void mproc__after_fork_child(void) {
     mproc__self.started = 0;
     mproc__self.current.pid = mproc__self.pid;
     mproc__own_seat = NULL;
+    mproc__own_tid = 0;
     for (mproc__child *c = mproc__self.children, *next; c != NULL; c = next) {
         next = c->next;
         if (c == mproc__starting) {
@@ -6173,6 +6179,8 @@ struct mproc_file {
     pid_t pid;      /* of the process that opened fd */
     int fd;
     int held;         /* 0, LOCK_SH or LOCK_EX */
+    ino_t inode;      /* of the file that is open */
+    dev_t device;     /* likewise */
     mproc_file *next; /* in this process's list of handles */
     char *path;       /* absolute, links resolved */
     char *beside;     /* room for the names of the temporary file and the note */
@@ -6223,7 +6231,9 @@ MPROC__FN int mproc__file_open(mproc_file *f) {
     if (fd < 0) return -errno;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
         f->fd = fd;
-        f->pid = getpid();
+        f->pid = mproc__self.pid;
+        f->inode = st.st_ino;
+        f->device = st.st_dev;
         f->held = 0;
         return 0;
     }
@@ -6268,7 +6278,7 @@ MPROC_DEF mproc_file *mproc_file_open(const char *path) {
 
 /* One thread at a time uses a handle. In a child of fork the parent's threads do not count. */
 MPROC__FN int mproc__file_enter(mproc_file *f, int64_t deadline) {
-    if (f->pid != getpid() || f->fd < 0) {
+    if (f->pid != mproc__self.pid || f->fd < 0) {
         mproc__close(&f->fd);
         int error = mproc__file_open(f);
         if (error != 0) return error;
@@ -6288,9 +6298,23 @@ MPROC__FN void mproc__file_leave(mproc_file *f) {
     if (MPROC__SWAP(&f->busy, 0) == 2) mproc__futex_wake(&f->busy, 1);
 }
 
+/* Tries for a moment: an append holds the lock for less time than a sleep and a wake-up take. */
+MPROC__FN bool mproc__flock_spin(int fd, int how) {
+    bool got = flock(fd, how | LOCK_NB) == 0;
+    int spins = got ? 0 : mproc__spin_begin();
+    if (spins == 0) return got;
+    for (int pause = 32; spins > 0 && !got && errno == EWOULDBLOCK; spins -= 32 + pause) {
+        for (int i = 0; i < pause; i++) mproc__relax();
+        got = flock(fd, how | LOCK_NB) == 0;
+    }
+    mproc__spin_end(got);
+    return got;
+}
+
 /* flock with a timeout: flock itself knows for ever and not at all, so in between it is tried at growing
    distances, 10 ms at most. */
 MPROC__FN int mproc__flock(int fd, int how, int64_t deadline) {
+    if (deadline != 0 && mproc__flock_spin(fd, how)) return 0;
     for (int64_t pause = MPROC__MS / 20;; pause = mproc__least(pause * 2, 10 * MPROC__MS)) {
         if (flock(fd, deadline == MPROC__NEVER ? how : how | LOCK_NB) == 0) return 0;
         if (errno == EINTR) continue;
@@ -6309,10 +6333,9 @@ MPROC__FN void mproc__flock_end(mproc_file *f) {
 
 /* Is the open file still the one that the path names? 1, 0, or an error. */
 MPROC__FN int mproc__file_current(const mproc_file *f) {
-    struct stat open_one, named;
-    if (fstat(f->fd, &open_one) != 0) return -errno;
+    struct stat named;
     if (stat(f->path, &named) != 0) return errno == ENOENT ? 0 : -errno;
-    return open_one.st_ino == named.st_ino && open_one.st_dev == named.st_dev;
+    return f->inode == named.st_ino && f->device == named.st_dev; /* while it is open, no other gets these */
 }
 
 /* With the exclusive lock: undoes a long append whose process was killed. 0, or why it cannot: then nothing
@@ -6322,12 +6345,13 @@ MPROC__FN int mproc__file_recover(mproc_file *f) {
     long long size = -1, inode = -1;
     char text[64];
     ssize_t n;
+    struct stat st;
+    if (lstat(note, &st) != 0) return errno == ENOENT ? 0 : -errno; /* faster than an open that fails */
     int fd = mproc__open(note, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
     if (fd < 0) return errno == ENOENT || errno == ELOOP ? 0 : -errno; /* a link is none of ours */
     while ((n = read(fd, text, sizeof text - 1)) < 0 && errno == EINTR) continue;
     int error = n < 0 ? -errno : 0;
     close(fd);
-    struct stat st;
     if (error != 0 || fstat(f->fd, &st) != 0) return error != 0 ? error : -errno;
     text[n] = 0;
     bool whole = sscanf(text, "%lld %lld.", &inode, &size) == 2 && strchr(text, '.') != NULL;
@@ -6399,8 +6423,8 @@ MPROC_DEF int mproc_file_lock_shared(mproc_file *file, double timeout) {
 
 MPROC_DEF int mproc_file_unlock(mproc_file *file) {
     if (!mproc__is_file(file)) return MPROC_EINVAL;
-    bool mine =
-        file->held != 0 && file->pid == getpid() && MPROC__LOAD(&file->owner) == (uint32_t)mproc__gettid();
+    bool mine = file->held != 0 && file->pid == mproc__self.pid &&
+                MPROC__LOAD(&file->owner) == (uint32_t)mproc__gettid();
     if (!mine) return MPROC_EPERM;
     mproc__flock_end(file);
     mproc__file_leave(file);
@@ -6422,22 +6446,30 @@ MPROC__FN void mproc__file_end(mproc_file *f, bool took) {
     if (took) mproc_file_unlock(f);
 }
 
-/* Writes all, or says why not; *done counts. SIGXFSZ, which a write past RLIMIT_FSIZE raises, is not for
-   the program: it is held back and taken away again. */
-MPROC__FN int mproc__write_all(int fd, const char *data, size_t size, size_t *done) {
-    sigset_t one, before, pending;
-    struct timespec none = {0, 0};
+/* Writes all, or says why not; *done counts. */
+MPROC__FN int mproc__write_quietly(int fd, const char *data, size_t size, size_t *done) {
     int error = 0;
-    *done = 0;
-    sigemptyset(&one);
-    sigaddset(&one, SIGXFSZ);
-    sigpending(&pending);
-    pthread_sigmask(SIG_BLOCK, &one, &before);
-    while (*done < size && error == 0) {
+    for (*done = 0; *done < size && error == 0;) {
         ssize_t n = write(fd, data + *done, size - *done);
         if (n > 0) *done += (size_t)n;
         else if (n < 0 && errno != EINTR) error = -errno;
     }
+    return error;
+}
+
+/* The same. SIGXFSZ, which a write past RLIMIT_FSIZE raises, is not for the program: where there is such a
+   limit, it is held back and taken away again. */
+MPROC__FN int mproc__write_all(int fd, const char *data, size_t size, size_t *done) {
+    sigset_t one, before, pending;
+    struct timespec none = {0, 0};
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY)
+        return mproc__write_quietly(fd, data, size, done);
+    sigemptyset(&one);
+    sigaddset(&one, SIGXFSZ);
+    sigpending(&pending);
+    pthread_sigmask(SIG_BLOCK, &one, &before);
+    int error = mproc__write_quietly(fd, data, size, done);
     if (error == -EFBIG && !sigismember(&pending, SIGXFSZ)) sigtimedwait(&one, NULL, &none);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error;
