@@ -906,6 +906,7 @@ MPROC__FN void mproc__close(int *fd) {
 }
 
 MPROC__FN int mproc__pipe(int fd[2], int flags) {
+    fd[0] = fd[1] = -1; /* memory checkers do not see what a system call by number writes */
     if (syscall(SYS_pipe2, fd, O_CLOEXEC | flags) != 0) return -errno;
     fd[0] = mproc__fd_above_stdio(fd[0]);
     int error = fd[0] < 0 ? -errno : 0;
