@@ -5,7 +5,7 @@
    has ended or its time is up. A failed assertion prints itself, ends its process, and fails the test also
    when that process was a child of the test's: a flag in shared memory tells.
 
-   CHECK_SKIP names a file with lines "SUITE TEST REASON..." of tests not to run here; TEST may be "*". */
+   CHECK_SKIP names a file with lines "SUITE:TEST REASON..." of tests not to run here; TEST may be "*". */
 #ifndef STAND_IN_CHECK_H
 #define STAND_IN_CHECK_H
 
@@ -124,7 +124,8 @@ static inline const char *check_skipped_(const Suite *suite, const TTest *test) 
     FILE *file = path != NULL ? fopen(path, "re") : NULL;
     while (file != NULL && reason == NULL && fgets(line, sizeof line, file) != NULL) {
         int length = 0;
-        if (sscanf(line, "%63s %127s %n", of_suite, name, &length) < 2 || strcmp(of_suite, suite->name) != 0)
+        if (sscanf(line, "%63[^:]:%127s %n", of_suite, name, &length) < 2 ||
+            strcmp(of_suite, suite->name) != 0)
             continue;
         if (strcmp(name, "*") == 0 || strcmp(name, test->name) == 0) reason = line + length;
     }
