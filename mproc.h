@@ -390,6 +390,7 @@ MPROC_DEF int mproc_pipe_new(mproc_conn *ends[2], bool duplex);
 
 /* 0 it will be received, whatever becomes of this process; MPROC_ETIMEDOUT the pipe stayed full, and nothing
    was sent; MPROC_ECLOSED the other end is gone (no SIGPIPE), or this one closed; -EPERM it only receives.
+   While siblings that only inherited the other end live, only a send that has to wait sees that it is gone.
    Kill: the message was sent whole or not at all. */
 MPROC_DEF int mproc_conn_send(mproc_conn *conn, const void *data, size_t size, double timeout);
 
