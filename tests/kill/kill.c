@@ -2674,6 +2674,17 @@ static void count_patience(void) {
     __atomic_store(&board->clock, &clock, __ATOMIC_SEQ_CST);
 }
 
+/* Whether what hangs sleeps, and in which function of the kernel, or goes round in circles. */
+static void print_sleep(pid_t pid) {
+    char path[64], where[128] = "";
+    snprintf(path, sizeof path, "/proc/%d/wchan", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, where, sizeof where - 1) : 0;
+    if (fd >= 0) close(fd);
+    where[n > 0 ? n : 0] = 0;
+    printf("    the survivor is in state %c, in %s\n", step_state(pid), where);
+}
+
 /* Looks after a driver: begins it, replaces it when it has failed or hangs. */
 static void keep(size_t who) {
     driver *d = &board->driver[who];
@@ -2686,6 +2697,7 @@ static void keep(size_t who) {
         if (hangs) {
             BUMP(&board->tally[d->op].hangs);
             print_point(d, d->checking ? "a survivor hangs" : "hangs");
+            print_sleep(d->pid);
             kill(d->pid, SIGKILL);
             waitpid(d->pid, &status, 0);
         } else if (!d->done && !(WIFEXITED(status) && WEXITSTATUS(status) >= GO_ON)) {
