@@ -6567,9 +6567,10 @@ MPROC__FN int mproc__file_temporary(mproc_file *f, const char *data, size_t size
 
 /* Puts data in the place of the file; the handle goes over to the new one, whose lock it holds. */
 MPROC__FN int mproc__file_replace(mproc_file *f, const char *data, size_t size) {
+    struct stat st;
     int fd = mproc__file_temporary(f, data, size);
     if (fd < 0) return fd;
-    if (rename(f->beside, f->path) != 0) {
+    if (fstat(fd, &st) != 0 || rename(f->beside, f->path) != 0) {
         int error = -errno;
         unlink(f->beside);
         close(fd);
@@ -6577,6 +6578,8 @@ MPROC__FN int mproc__file_replace(mproc_file *f, const char *data, size_t size) 
     }
     close(f->fd);
     f->fd = fd;
+    f->inode = st.st_ino;
+    f->device = st.st_dev;
     mproc__sync_folder(f->path);
     return 0;
 }
