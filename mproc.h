@@ -6662,8 +6662,8 @@ MPROC__FN void mproc__dump_condition(FILE *out, const mproc_condition *c) {
 MPROC__FN void mproc__dump_ring(FILE *out, mproc_ring *ring) {
     fprintf(out, " %zu of %zu items%s", mproc_ring_size(ring), ring->capacity,
             ring->closed ? ", closed" : "");
-    mproc__dump_holder(out, &ring->head.lock);
-    mproc__dump_holder(out, &ring->tail.lock);
+    mproc__dump_holder(out, &mproc__ring_at(ring, false)->lock);
+    mproc__dump_holder(out, &mproc__ring_at(ring, true)->lock);
 }
 
 MPROC__FN void mproc__dump_object(FILE *out, mproc__tag *tag) {
