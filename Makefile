@@ -99,8 +99,13 @@ fuzz:
 	    -handle_xfsz=0 -artifact_prefix=build/fuzz/ build/fuzz/corpus tests/fuzz/inputs
 
 # Peers that cannot be built or started show as "not installed" in the table.
-bench: $(B)/bench/bench $(B)/bench/openmp
+bench: $(B)/bench/bench $(B)/bench/openmp $(B)/bench/hot
 	$(B)/bench/bench $(ROWS)
+	@bash tests/bench/instructions.sh $(B)
+
+$(B)/bench/hot: tests/bench/hot.c mproc.h $(B)/flags
+	@mkdir -p $(@D)
+	$(COMPILE) -o $@ $< -pthread
 
 BENCH_PARTS := $(patsubst %,$(B)/bench/%.o,bench harness ours bare tasks sockets boost)
 $(B)/bench/bench: $(BENCH_PARTS)

@@ -7,6 +7,7 @@
 #include "tasks.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,13 +58,13 @@ static void start_peer(struct peer *peer) {
 }
 
 struct figure ask_peer(int peer, const char *question) {
-    struct figure f = {NOT_INSTALLED, -1};
+    struct figure f = {NOT_INSTALLED, -1, -1};
     char line[160];
     if (!peers[peer].to) return f;
     fprintf(peers[peer].to, "%s\n", question);
     fflush(peers[peer].to);
     if (!fgets(line, sizeof line, peers[peer].from)) die(question, -EPIPE);
-    if (line[0] == '-' && line[1] == '\n') return (struct figure){CANNOT, -1};
+    if (line[0] == '-' && line[1] == '\n') return (struct figure){CANNOT, -1, -1};
     if (sscanf(line, "%lf %lf", &f.value, &f.second) < 1 || f.value <= 0) die(question, -EBADMSG);
     return f;
 }
@@ -423,6 +424,61 @@ static void measure(const struct row *row) {
     fflush(stdout);
 }
 
+/* The median of three runs; its seconds are of the order of RUN_TIME. */
+static struct figure median_of_three(const struct row *row) {
+    struct figure first, f[3];
+    size_t count = calibrate(row, row->entry, &first);
+    for (int k = 0; k < 3; k++) f[k] = measure_once(row, row->entry, count);
+    qsort(f, 3, sizeof f[0], by_value);
+    return f[1];
+}
+
+static void scaling_table(void) {
+    static const struct entry queue[] = {MESSAGES(our_queue), {0}}, ring[] = {MESSAGES(our_ring), {0}};
+    struct row row = {"", "messages/s", queue, 64, 1, 1, 1, TWO_CPUS, false, NULL, {0}};
+    puts("\n### Producers and consumers, 64 B\n\n| | queue, messages/s | ring |\n|---|---|---|");
+    for (int n = 1; n <= 64; n *= n < 16 ? 2 : 4) {
+        row.producers = row.consumers = n;
+        row.entry = queue;
+        printf("| %d -> %d | %s ", n, n, number(median_of_three(&row).value));
+        row.entry = ring;
+        printf("| %s |\n", number(median_of_three(&row).value));
+        fflush(stdout);
+    }
+    puts("\n### A message through the queue, by its size\n\n| bytes | ns | ns per KiB |\n|---|---|---|");
+    row.producers = row.consumers = 1;
+    row.entry = queue;
+    for (row.size = 8; row.size <= (size_t)64 << 20; row.size *= row.size == (size_t)16 << 20 ? 4 : 8) {
+        double ns = 1e9 / median_of_three(&row).value;
+        printf("| %zu | %.0f | %.1f |\n", row.size, ns, ns / (double)row.size * 1024);
+        fflush(stdout);
+    }
+}
+
+/* Round trips while every CPU is kept busy by another process. */
+static void load_table(void) {
+    static const struct entry trips[] = {TRIPS(our_queue),  TRIPS(our_ring), TRIPS(our_pipe),
+                                         TRIPS(our_events), TRIPS(raw_pipe), {0}};
+    static pid_t busy[256];
+    struct row row = {"", "us", trips, 64, 1, 1, 1, TWO_CPUS, true, NULL, {0}};
+    struct sched_param ordinary = {0};
+    int cpus = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    fflush(stdout);
+    sched_setscheduler(0, SCHED_OTHER, &ordinary); /* however the benchmark was started */
+    for (int i = 0; i < cpus && i < 256; i++)
+        if ((busy[i] = fork()) == 0)
+            for (alarm(60);;) continue;
+    puts("\n### Round trip with every CPU busy, us\n\n| | p50 | p99 | p99.9 |\n|---|---|---|---|");
+    for (row.entry = trips; row.entry->run; row.entry++) {
+        struct figure f = run_round_trip(&row, row.entry, 1000);
+        printf("| %s | %.1f | %.1f | %.1f |\n", name_of(row.entry), f.value, f.second, f.third);
+    }
+    for (int i = 0; i < cpus && i < 256; i++) {
+        kill(busy[i], SIGKILL);
+        waitpid(busy[i], NULL, 0);
+    }
+}
+
 static void print_machine(void) {
     struct utsname u;
     char line[200], model[120] = "unknown CPU";
@@ -469,6 +525,9 @@ int main(int argc, char **argv) {
         }
     hold_memory(0);
     if (wanted("CPU time of a wait", argc, argv)) idle_table();
+    if (wanted("Scaling", argc, argv)) scaling_table();
+    if (wanted("Growth", argc, argv)) growth_tables();
+    if (wanted("Load", argc, argv)) load_table();
     printf("\nAll of it took %.0f s.\n", now() - began);
     return 0;
 }

@@ -22,6 +22,7 @@ struct row;
 struct figure {
     double value;  /* in the row's unit; or one of these: */
     double second; /* p99, a share ...; negative: none */
+    double third;  /* of a round trip: p99.9 */
 };
 struct entry {
     const char *name;

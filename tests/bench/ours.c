@@ -166,7 +166,7 @@ struct figure run_our_start(const struct row *row, const struct entry *entry, si
         if (error || p.exitcode != 7) die("start", error);
         mproc_process_close(&p);
     }
-    return (struct figure){(now() - began) / (double)count * 1e6, -1};
+    return (struct figure){(now() - began) / (double)count * 1e6, -1, -1};
 }
 
 static int become_true(void *arg) {
@@ -190,7 +190,7 @@ struct figure run_our_process_each(const struct row *row, const struct entry *en
         if (i < count && mproc_process_start(ps[k]) != 0) die("start", 0);
         if (i >= count) ps[k] = ps[1 - k]; /* the other one is left */
     }
-    return (struct figure){(double)count / (now() - began), -1};
+    return (struct figure){(double)count / (now() - began), -1, -1};
 }
 
 /* ---- Pool ---- */
@@ -222,7 +222,7 @@ static struct figure map(const struct row *row, size_t count, unsigned most) {
     mproc_pool_free(pool);
     free(in);
     free(out);
-    return (struct figure){(double)count / seconds, -1};
+    return (struct figure){(double)count / seconds, -1, -1};
 }
 struct figure run_our_map(const struct row *row, const struct entry *entry, size_t count) {
     (void)entry;
@@ -257,7 +257,7 @@ struct figure run_our_apply(const struct row *row, const struct entry *entry, si
     take_place(ANYWHERE, 0);
     if (sum != (uint64_t)count * (count + 1) / 2) die("apply", 0);
     mproc_pool_free(pool);
-    return (struct figure){seconds / (double)count * 1e6, -1};
+    return (struct figure){seconds / (double)count * 1e6, -1, -1};
 }
 
 /* Until the last one is done, not only accepted. */
@@ -277,7 +277,7 @@ struct figure run_our_submit(const struct row *row, const struct entry *entry, s
     } while (counts.done < count);
     double seconds = now() - began;
     mproc_pool_free(pool);
-    return (struct figure){(double)count / seconds, -1};
+    return (struct figure){(double)count / seconds, -1, -1};
 }
 
 static void work_body(size_t i, void *ctx) { ((uint64_t *)ctx)[i] = bench_work(i, work_rounds()); }
@@ -296,7 +296,7 @@ struct figure run_our_work_for(const struct row *row, const struct entry *entry,
     double seconds = now() - began;
     work_check(out, error);
     mproc_free(out);
-    return (struct figure){seconds * 1e3, -1};
+    return (struct figure){seconds * 1e3, -1, -1};
 }
 
 struct figure run_our_work_map(const struct row *row, const struct entry *entry, size_t count) {
@@ -311,7 +311,7 @@ struct figure run_our_work_map(const struct row *row, const struct entry *entry,
     double seconds = now() - began;
     work_check(out, error);
     mproc_pool_free(pool);
-    return (struct figure){seconds * 1e3, -1};
+    return (struct figure){seconds * 1e3, -1, -1};
 }
 
 /* ---- Files ---- */
@@ -339,7 +339,7 @@ struct figure run_our_append(const struct row *row, const struct entry *entry, s
     double seconds = run_crowd(row->producers, row->place, NULL, append_work, NULL, &j);
     size_t lines = j.share * (size_t)row->producers;
     append_check(j.path, lines);
-    return (struct figure){(double)lines / seconds, -1};
+    return (struct figure){(double)lines / seconds, -1, -1};
 }
 
 /* ---- What waiting costs ---- */
@@ -437,4 +437,82 @@ void idle_table(void) {
         printf("| %s | %.2f | 5 ms: %s |\n", idles[i].name, ms[i],
                ms[i] >= 0 && ms[i] < 5 ? "met" : "**missed**");
     unshare_memory(ms, 4096);
+}
+
+/* ---- How cost grows ---- */
+
+static void growth_of_objects(void) {
+    mproc_event **e = (mproc_event **)calloc(100000, sizeof *e);
+    puts("\n### Another object beside live ones\n\n| live | ns for new + free |\n|---|---|");
+    for (size_t live = 0, next = 1; next <= 100000 && e; next *= 10) {
+        for (; live < next; live++)
+            if (!(e[live] = mproc_event_new())) die("event", -errno);
+        double began = now();
+        for (int i = 0; i < 20000; i++) mproc_event_free(mproc_event_new());
+        printf("| %zu | %.0f |\n", live, (now() - began) / 20000 * 1e9);
+    }
+    for (size_t i = 0; e && i < 100000; i++) mproc_event_free(e[i]);
+    free(e);
+}
+
+static void growth_of_queues(void) {
+    static mproc_queue *q[1000];
+    char m[64] = {0};
+    puts("\n### One message through each of many queues\n\n| queues | ns for put + get |\n|---|---|");
+    for (size_t n = 0, next = 1; next <= 1000; next *= 10) {
+        for (; n < next; n++)
+            if (!(q[n] = mproc_queue_new(1))) die("queue", -errno);
+        double began = now();
+        for (size_t i = 0; i < 10000; i++)
+            if (mproc_queue_put(q[i % n], m, 64, 0) || mproc_queue_get(q[i % n], m, 64, 0) != 64)
+                die("queue", 0);
+        printf("| %zu | %.0f |\n", n, (now() - began) / 10000 * 1e9);
+    }
+    for (size_t i = 0; i < 1000; i++) mproc_queue_free(q[i]);
+}
+
+static void growth_of_backlog(void) {
+    puts("\n### Tasks handed in at once, until the last is done\n\n| tasks | us per task |\n|---|---|");
+    for (size_t n = 1; n <= 1000000; n *= 10) {
+        mproc_pool_options options = {.workers = 2, .backlog = n};
+        mproc_pool *pool = mproc_pool_new_with(&options);
+        mproc_future **f = (mproc_future **)calloc(n, sizeof *f);
+        if (!pool || !f) die("pool", -errno);
+        double began = now();
+        for (size_t i = 0; i < n; i++)
+            if (!(f[i] = mproc_pool_apply_async(pool, nothing, NULL, 0, 0))) die("apply_async", -errno);
+        for (size_t i = 0; i < n; i++)
+            if (mproc_future_get(f[i], NULL, MPROC_FOREVER) || mproc_future_free(f[i])) die("future", 0);
+        printf("| %zu | %.2f |\n", n, (now() - began) / (double)n * 1e6);
+        mproc_pool_free(pool);
+        free(f);
+    }
+}
+
+static int nap(const void *arg, void *result) {
+    (void)arg, (void)result;
+    usleep(10000);
+    return 0;
+}
+static void growth_of_workers(void) {
+    puts("\n### Workers, 8 tasks for each that sleep 10 ms\n\n| workers | ms, 80 at best |\n|---|---|");
+    for (int n = 1; n <= 256; n *= 4) {
+        mproc_pool_options options = {.workers = n, .backlog = 4096};
+        mproc_pool *pool = mproc_pool_new_with(&options);
+        if (!pool) die("pool", -errno);
+        double began = now();
+        for (int i = 0; i < 8 * n; i++)
+            if (mproc_pool_submit(pool, nap, NULL, 0, MPROC_FOREVER)) die("submit", 0);
+        mproc_pool_close(pool);
+        mproc_pool_join(pool, MPROC_FOREVER);
+        printf("| %d | %.0f |\n", n, (now() - began) * 1e3);
+        mproc_pool_free(pool);
+    }
+}
+
+void growth_tables(void) {
+    growth_of_objects();
+    growth_of_queues();
+    growth_of_backlog();
+    growth_of_workers();
 }

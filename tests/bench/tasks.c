@@ -36,7 +36,7 @@ struct figure run_fork(const struct row *row, const struct entry *entry, size_t 
         if (pid == 0) _exit(7);
         if (pid < 0 || waitpid(pid, &status, 0) != pid || WEXITSTATUS(status) != 7) die("fork", -errno);
     }
-    return (struct figure){(now() - began) / (double)count * 1e6, -1};
+    return (struct figure){(now() - began) / (double)count * 1e6, -1, -1};
 }
 
 struct figure run_spawn(const struct row *row, const struct entry *entry, size_t count) {
@@ -50,7 +50,7 @@ struct figure run_spawn(const struct row *row, const struct entry *entry, size_t
         int error = posix_spawn(&pid, "/bin/true", NULL, NULL, argv, envp);
         if (error || waitpid(pid, &status, 0) != pid || status != 0) die("posix_spawn", -error);
     }
-    return (struct figure){(now() - began) / (double)count * 1e6, -1};
+    return (struct figure){(now() - began) / (double)count * 1e6, -1, -1};
 }
 
 /* A program that runs count processes, two at a time. */
@@ -58,11 +58,11 @@ struct figure run_shell(const struct row *row, const struct entry *entry, size_t
     char command[200], tool[40];
     (void)row;
     snprintf(tool, sizeof tool, "command -v %.*s >/dev/null", (int)strcspn(entry->ask, " "), entry->ask);
-    if (system(tool) != 0) return (struct figure){NOT_INSTALLED, -1};
+    if (system(tool) != 0) return (struct figure){NOT_INSTALLED, -1, -1};
     snprintf(command, sizeof command, "seq %zu | %s", count, entry->ask);
     double began = now();
     if (system(command) != 0) die(command, 0);
-    return (struct figure){(double)count / (now() - began), -1};
+    return (struct figure){(double)count / (now() - began), -1, -1};
 }
 
 /* ---- A hand-written pool over pipes ---- */
@@ -152,7 +152,7 @@ struct figure run_pipe_map(const struct row *row, const struct entry *entry, siz
     double seconds = now() - began;
     pipe_pool_close(&p);
     if (sum != (uint64_t)count * (count - 1) / 2) die("pool over pipes", 0);
-    return (struct figure){(double)count / seconds, -1};
+    return (struct figure){(double)count / seconds, -1, -1};
 }
 
 struct figure run_pipe_apply(const struct row *row, const struct entry *entry, size_t count) {
@@ -170,7 +170,7 @@ struct figure run_pipe_apply(const struct row *row, const struct entry *entry, s
     double seconds = now() - began;
     pipe_pool_close(&p);
     if (sum != (uint64_t)count * (count + 1) / 2) die("pool over pipes", 0);
-    return (struct figure){seconds / (double)count * 1e6, -1};
+    return (struct figure){seconds / (double)count * 1e6, -1, -1};
 }
 
 /* ---- CPU-bound chunks ---- */
@@ -206,7 +206,7 @@ struct figure run_work_alone(const struct row *row, const struct entry *entry, s
     for (uint64_t i = 0; i < BENCH_CHUNKS; i++) out[i] = bench_work(i, rounds);
     double seconds = now() - began;
     work_check(out, 0);
-    return (struct figure){seconds * 1e3, -1};
+    return (struct figure){seconds * 1e3, -1, -1};
 }
 
 /* ---- Lines at the end of a file ---- */
@@ -266,5 +266,5 @@ struct figure run_append(const struct row *row, const struct entry *entry, size_
     double seconds = run_crowd(row->producers, row->place, NULL, append_work, NULL, &j);
     size_t lines = j.share * (size_t)row->producers;
     append_check(j.path, lines);
-    return (struct figure){(double)lines / seconds, -1};
+    return (struct figure){(double)lines / seconds, -1, -1};
 }

@@ -31,5 +31,6 @@ void append_line(char line[APPEND_LINE], int writer, size_t number);
 unsigned long work_rounds(void);                 /* of a CPU-bound chunk, about 5 ms */
 void work_check(const uint64_t *out, int error); /* are these the results of all chunks? */
 void hold_memory(size_t size);                   /* keeps so much shared memory touched; 0: none */
+void growth_tables(void);                        /* what things cost when there are many, or they are large */
 void idle_table(void);                           /* what waiting costs */
 #endif

@@ -1,0 +1,30 @@
+/* hot FUNCTION - calls one function 1000 times where nothing waits, for instructions.sh to count */
+#define MPROC_IMPLEMENTATION
+#include "../../mproc.h"
+
+static int nothing(const void *arg, void *result) {
+    (void)arg, (void)result;
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    char m[64] = {0};
+    mproc_queue *q = mproc_queue_new(0);
+    mproc_ring *r = mproc_ring_new(sizeof m, 1024);
+    mproc_lock *l = mproc_lock_new();
+    mproc_event *e = mproc_event_new();
+    mproc_pool *p = argc > 1 && strstr(argv[1], "pool") ? mproc_pool_new(1) : NULL;
+    for (int i = 0; i < 1000; i++) {
+        mproc_queue_put(q, m, sizeof m, 0);
+        mproc_queue_get(q, m, sizeof m, 0);
+        mproc_ring_put(r, m, 0);
+        mproc_ring_get(r, m, 0);
+        mproc_lock_acquire(l, 0);
+        mproc_lock_release(l);
+        mproc_event_set(e);
+        mproc_event_clear(e);
+        mproc_free(mproc_shm_new(256));
+        if (p) mproc_pool_submit(p, nothing, m, 8, MPROC_FOREVER);
+    }
+    return mproc_pool_free(p);
+}
