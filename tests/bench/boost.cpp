@@ -1,5 +1,5 @@
-/* Boost's message queue, lock-free ring and mutex between processes. Also compiles as C, where there is no C++
-   compiler or no Boost: then it is a list of contenders that are not installed. */
+/* Boost's message queue, lock-free ring and mutex between processes. Also compiles as C, where there is no
+   C++ compiler or no Boost: then it is a list of contenders that are not installed. */
 #include "bench.h"
 
 #if defined(__cplusplus) && __has_include(<boost/interprocess/ipc/message_queue.hpp>)
@@ -79,12 +79,12 @@ void mutex_close(void *l) { unshare_memory(l, sizeof(ipc::interprocess_mutex)); 
 
 } // namespace
 
-extern const struct transport boost_queue = {"Boost message_queue", queue_open, nullptr,    queue_put,
-                                             queue_get,             nullptr,    queue_close};
-extern const struct transport boost_spsc = {"Boost spsc_queue (spins)", spsc_open, nullptr,   spsc_put,
-                                            spsc_get,                   nullptr,   spsc_close};
-extern const struct locker boost_mutex = {"Boost interprocess_mutex", mutex_open,  nullptr,
-                                          mutex_enter,                mutex_leave, mutex_close};
+extern const struct transport boost_queue = {
+    "Boost message_queue", queue_open, nullptr, queue_put, queue_get, nullptr, queue_close};
+extern const struct transport boost_spsc = {
+    "Boost spsc_queue (spins)", spsc_open, nullptr, spsc_put, spsc_get, nullptr, spsc_close};
+extern const struct locker boost_mutex = {
+    "Boost interprocess_mutex", mutex_open, nullptr, mutex_enter, mutex_leave, mutex_close};
 #else
 #ifdef __cplusplus
 extern "C" {

@@ -1,4 +1,5 @@
 /* hot FUNCTION - calls one function 1000 times where nothing waits, for instructions.sh to count */
+#define MPROC_DEF extern __attribute__((noinline)) /* so that callgrind sees the calls */
 #define MPROC_IMPLEMENTATION
 #include "../../mproc.h"
 
