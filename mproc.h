@@ -4206,8 +4206,8 @@ struct mproc_ring {
     uint32_t closed;
     uint32_t sleep[2]; /* flags: those who wait for the other end to move, by `put` */
 };
-#define MPROC__RING_END  (2 * MPROC__LINE) /* bytes: processors fetch lines in pairs */
-#define MPROC__RING_ROOM (sizeof(mproc_ring) + 2 * MPROC__LINE + 2 * MPROC__RING_END)
+#define MPROC__RING_END  ((size_t)2 * MPROC__LINE) /* bytes: processors fetch lines in pairs */
+#define MPROC__RING_ROOM (sizeof(mproc_ring) + (size_t)2 * MPROC__LINE + 2 * MPROC__RING_END)
 
 MPROC__FN char *mproc__ring_lines(const mproc_ring *r) {
     uintptr_t p = (uintptr_t)(r + 1) + MPROC__LINE;
