@@ -985,17 +985,27 @@ END_TEST
 
 /* ---- Ring --------------------------------------------------------------------------------------------- */
 
-enum { ROOM = 100 }; /* no multiple of BATCH */
+enum { MANY_ITEMS = 64, ROOM = 300 }; /* no multiple of it */
 static mproc_ring *ring;
 
 static int puts_into_ring_for_ever(void *step) {
-    static char items[BATCH * EVEN];
+    static char items[MANY_ITEMS * EVEN];
     for (int i = 0, n = *(int *)step;; i += n) {
         while (mproc_ring_size(ring) + (size_t)n > ROOM) continue; /* none is to wait with a part */
         batch_of(items, i, n);
         if (n > 1) MUST_EQ(mproc_ring_put_many(ring, items, (size_t)n, LONG), n);
         else MUST_EQ(mproc_ring_put(ring, items, LONG), 0);
         POKE(&said[DONE], i + n);
+    }
+}
+/* Never waits, so that it is killed at work: takes back what it has put. */
+static int puts_and_takes_back(void *arg) {
+    static char items[MANY_ITEMS * EVEN];
+    (void)arg;
+    batch_of(items, 0, MANY_ITEMS);
+    for (announce();;) {
+        MUST_EQ(mproc_ring_put_many(ring, items, MANY_ITEMS, LONG), MANY_ITEMS);
+        MUST_EQ(mproc_ring_get_many(ring, items, MANY_ITEMS, LONG), MANY_ITEMS);
     }
 }
 static int puts_more_than_fits(void *step) {
@@ -1029,14 +1039,21 @@ static void expect_ring_works(void) {
     ck_assert_int_eq(get_from_ring(0), MPROC_ETIMEDOUT);
 }
 
+static void expect_all_or_none(int n) {
+    size_t left = mproc_ring_size(ring);
+    ck_assert_msg(left == 0 || left == (size_t)n, "%zu", left);
+    ck_assert_int_eq(drain_ring(0), (int)left);
+    expect_ring_works();
+}
+
 /* Row: `mproc_ring` | one that puts */
 START_TEST(ring_one_that_puts) {
     start_random();
     NEED(ring = mproc_ring_new(EVEN, ROOM));
-    for (int again = 0; again < 5 * AGAIN; again++) {
+    for (int again = 0; again < 2 * AGAIN; again++) {
         begin_round();
         bool waits = again % 8 == 0; /* killed while it waits for room, with a part of its items in it */
-        int step = again % 2 ? BATCH : 1, got = 0, number;
+        int step = again % 2 ? MANY_ITEMS : 1, got = 0, number;
         pid_t victim = spawn(waits ? puts_more_than_fits : puts_into_ring_for_ever, &step);
         if (waits) EVENTUALLY(mproc_ring_size(ring) == ROOM && stays_asleep(victim));
         else EVENTUALLY(PEEK(&said[DONE]) > 0);
@@ -1048,18 +1065,22 @@ START_TEST(ring_one_that_puts) {
         else ck_assert_msg(got == PEEK(&said[DONE]) || got == PEEK(&said[DONE]) + step, "%d", got);
         expect_ring_works();
     }
+    for (int again = 0; again < 2 * AGAIN; again++) {
+        kill_at_random(spawn_ready(puts_and_takes_back, NULL));
+        expect_all_or_none(MANY_ITEMS);
+    }
     ck_assert_int_eq(mproc_ring_free(ring), 0);
 }
 END_TEST
 
 static int gets_from_ring_for_ever(void *step) {
-    static char items[BATCH * EVEN];
+    static char items[MANY_ITEMS * EVEN];
     for (int i = 0;; POKE(&said[DONE], i)) {
         if (*(int *)step == 1) {
             MUST_EQ(get_from_ring(LONG), i++);
             continue;
         }
-        ssize_t n = mproc_ring_get_many(ring, items, BATCH, LONG);
+        ssize_t n = mproc_ring_get_many(ring, items, MANY_ITEMS, LONG);
         MUST(n > 0);
         for (ssize_t k = 0; k < n; k++) MUST_EQ(number_of(items + k * EVEN, EVEN), i++);
     }
@@ -1071,7 +1092,7 @@ START_TEST(ring_one_that_gets) {
     NEED(ring = mproc_ring_new(EVEN, ROOM));
     for (int again = 0; again < 2 * AGAIN; again++) {
         begin_round();
-        int step = again % 2 ? BATCH : 1, put = 0, number;
+        int step = again % 2 ? MANY_ITEMS : 1, put = 0, number;
         bool waits = again % 8 < 2; /* killed while it waits for an item */
         pid_t victim = spawn(gets_from_ring_for_ever, &step);
         for (double moment = random_moment(); PEEK(&said[DONE]) == 0 || now() < moment;)
