@@ -95,6 +95,12 @@
 #define MPROC_EXIT_GRACE 2.0
 #endif
 
+/* MPROC_SPINS: how often a wait looks, at most, before it sleeps: 4000 times are some 100 us. 0: sleep at
+ * once. */
+#ifndef MPROC_SPINS
+#define MPROC_SPINS 4000
+#endif
+
 /* ---- Errors -------------------------------------------------------------------------------------------- */
 
 /* All are negative errno values, so errors of the system pass through the same return value unchanged. */
@@ -824,7 +830,6 @@ MPROC__FN void mproc__flag_sleep(uint32_t *flag, int64_t deadline) {
    woken and to answer, for then both are awake and need no more wake-ups. Each thread learns whether that
    pays: where it does not (both sides share a processor, or waits are long) it gives up, and tries again ever
    more rarely. Never with a single processor. */
-#define MPROC__SPINS 4000          /* looks at most: some 100 us */
 static bool mproc__spinning_helps; /* more than one processor; set when the arena is made, copied by fork */
 static __thread int mproc__spin_luck = 8; /* above 0: spin */
 
@@ -842,10 +847,10 @@ MPROC__FN void mproc__relax(void) {
  */
 MPROC__FN int mproc__spin_begin(void) {
     if (!mproc__spinning_helps) return 0;
-    if (mproc__spin_luck > 0) return MPROC__SPINS;
+    if (mproc__spin_luck > 0) return MPROC_SPINS;
     unsigned n = (unsigned)-mproc__spin_luck + 1;
     mproc__spin_luck = n < 2048 ? -(int)n : -1024;
-    return n >= 64 && ((n & (n - 1)) == 0 || n % 1024 == 0) ? MPROC__SPINS : 0;
+    return n >= 64 && ((n & (n - 1)) == 0 || n % 1024 == 0) ? MPROC_SPINS : 0;
 }
 MPROC__FN void mproc__spin_end(bool worked) {
     if (!worked) mproc__spin_luck -= mproc__spin_luck > 0 ? 1 : 0;

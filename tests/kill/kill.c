@@ -16,6 +16,7 @@
 
    Some drivers share the points out. Each is a family of its own: the tracer and the survivor in one. When a
    check fails or hangs, that driver is replaced and the next one goes on behind the point. */
+#define MPROC_SPINS 20 /* the same instructions as 4000, in a time that can be stepped through */
 #define MPROC_IMPLEMENTATION
 #include "../../mproc.h"
 #include <dlfcn.h>
