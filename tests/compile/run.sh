@@ -57,13 +57,14 @@ write_sources() {
     for file in "$tmp"/*.c; do cp "$file" "${file%.c}.cpp"; done
 }
 
-# One file in one language. A strict -std after a system header is not possible in C, and has a check of its own.
+# One file in one language. A strict -std after a system header is not possible in C, and has a check of its own;
+# mproc.h itself without the implementation is such a header.
 compile() { # COMPILER STANDARD FILE OPTION...
     local compiler=$1 standard=$2 file=$3 warnings=("${both[@]}") suffix=c
     shift 3
     case $standard in
     *++*) suffix=cpp ;;
-    c*) [ "$file" != after_stdio ] || return 0 ;;&
+    c*) [[ $file != after_stdio && $file != implementation_last ]] || return 0 ;;&
     *) warnings+=("${c_only[@]}") ;;
     esac
     expect "$compiler -std=$standard $* $file" \
@@ -179,7 +180,7 @@ full_part() {
             # shellcheck disable=SC2086 # options are words
             compile $compiler c99 implementation $file -c
         done
-        for header in "${headers[@]}"; do
+        for header in "${headers[@]}" mproc; do
             expect "$compiler: <$header.h> first in a strict mode" one_error $compiler c99 "$header.h"
         done
     done
@@ -202,7 +203,8 @@ full_part() {
     for compiler in i686-linux-gnu-gcc arm-linux-gnueabihf-gcc; do
         have $compiler && compile $compiler c99 implementation -O2 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -c
     done
-    have musl-gcc && for header in "${headers[@]}"; do
+    # musl's <sys/wait.h> hides waitid and shows that by no macro: the compiler names it.
+    have musl-gcc && for header in "${headers[@]/sys\/wait/poll}"; do
         expect "musl-gcc: <$header.h> first in a strict mode" error_or_nothing musl-gcc c99 "$header.h"
     done
 }
