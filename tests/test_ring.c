@@ -600,6 +600,7 @@ END_TEST
 /* Producers and consumers are killed at random; what the survivors see must be whole, once, and in order. */
 enum { LIVES = 1024, LIFE = 1 << 17 };
 typedef struct storm {
+    uint32_t lives; /* begun so far: a producer that has put all items of one begins another */
     int put[LIVES]; /* items that its producer knows it has put */
     int got;
     unsigned char seen[LIVES][LIFE];
@@ -607,21 +608,23 @@ typedef struct storm {
 typedef struct life {
     storm *shared;
     uint64_t seed;
-    uint32_t number;
 } life;
 
 static int storm_producer(void *arg) {
     life *l = arg;
     tag items[5];
-    for (uint32_t i = 0; i + 5 < LIFE;) {
-        uint32_t n = 1 + (uint32_t)(draw(&l->seed) % 5);
-        for (uint32_t k = 0; k < n; k++) items[k] = tag_of(l->number, i + k);
-        if (n == 1) MUST_EQ(mproc_ring_put(ring, items, MPROC_FOREVER), 0);
-        else MUST_EQ(mproc_ring_put_many(ring, items, n, MPROC_FOREVER), n);
-        i += n;
-        POKE(&l->shared->put[l->number], (int)i);
+    for (;;) {
+        uint32_t number = __atomic_fetch_add(&l->shared->lives, 1, __ATOMIC_SEQ_CST);
+        MUST(number < LIVES);
+        for (uint32_t i = 0; i + 5 < LIFE;) {
+            uint32_t n = 1 + (uint32_t)(draw(&l->seed) % 5);
+            for (uint32_t k = 0; k < n; k++) items[k] = tag_of(number, i + k);
+            if (n == 1) MUST_EQ(mproc_ring_put(ring, items, MPROC_FOREVER), 0);
+            else MUST_EQ(mproc_ring_put_many(ring, items, n, MPROC_FOREVER), n);
+            i += n;
+            POKE(&l->shared->put[number], (int)i);
+        }
     }
-    return pause(); /* a long life: it will be killed too */
 }
 
 static int storm_consumer(void *arg) {
@@ -651,7 +654,6 @@ static void kill_storm(size_t capacity, int kills) {
     ck_assert(shared != MAP_FAILED);
     enum { ALL = PRODUCERS + CONSUMERS };
     pid_t pids[ALL];
-    uint32_t lives = 0;
     int consumers_killed = 0, lost = 0, unnoted = 0;
     begin(sizeof(tag), capacity);
     for (int k = -ALL; k < kills; k++) {
@@ -663,9 +665,7 @@ static void kill_storm(size_t capacity, int kills) {
             consumers_killed += !producer;
             ck_assert_uint_le(mproc_ring_size(ring), capacity);
         }
-        life l = {shared, draw(&seed) | 1, lives};
-        if (producer) lives++;
-        ck_assert_uint_lt(lives, LIVES);
+        life l = {shared, draw(&seed) | 1};
         pids[victim] = spawn(producer ? storm_producer : storm_consumer, &l);
         if (k >= 0 && k % 10 == 0) { /* the others, and the new one, make progress */
             int before = PEEK(&shared->got);
@@ -675,7 +675,7 @@ static void kill_storm(size_t capacity, int kills) {
     for (int i = 0; i < PRODUCERS; i++) kill_and_collect(pids[i]);
     ck_assert_int_eq(mproc_ring_close(ring), 0);
     for (int i = PRODUCERS; i < ALL; i++) ck_assert_int_eq(ended(pids[i]), 0);
-    for (uint32_t w = 0; w < lives; w++) {
+    for (uint32_t w = 0; w < shared->lives; w++) {
         int extra = 0;
         for (int i = 0; i < shared->put[w]; i++) lost += shared->seen[w][i] == 0;
         for (int i = shared->put[w]; i < LIFE; i++) extra += shared->seen[w][i];
