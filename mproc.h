@@ -713,6 +713,7 @@ extern long syscall(long, ...); /* musl's <unistd.h> may have hidden it, and sho
 #endif
 
 #define MPROC__FN     static __attribute__((unused))
+#define MPROC__SLOW   static __attribute__((unused, noinline)) /* the rare half of what must be fast */
 #define MPROC__MS     ((int64_t)1000000)
 #define MPROC__SECOND ((int64_t)1000000000)
 #define MPROC__NEVER  INT64_MAX
@@ -1839,13 +1840,13 @@ MPROC_DEF mproc_lock *mproc_lock_new(void) {
 }
 
 /* The holder before died: this one is told, and later holders find a sound mutex. */
-MPROC__FN int mproc__lock_inherited(mproc_lock *lock) {
+MPROC__SLOW int mproc__lock_inherited(mproc_lock *lock) {
     MPROC__STORE(&lock->died, (uint32_t)mproc__gettid());
     mproc__mutex_repaired(&lock->mutex);
     return MPROC_EOWNERDEAD;
 }
 
-MPROC__FN int mproc__lock_wait(mproc_lock *lock, double timeout) {
+MPROC__SLOW int mproc__lock_wait(mproc_lock *lock, double timeout) {
     int64_t deadline;
     if (!mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     if (deadline == 0) return MPROC_ETIMEDOUT;
