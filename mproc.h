@@ -5041,12 +5041,16 @@ MPROC__FN void mproc__supervisor_round(mproc__supervisor *s) {
     s->next_round = mproc__now() + MPROC__SECOND;
 }
 
+/* Is nothing ready and nothing running? A task that came in after the first look and was taken by a worker
+   that had been looked at already has moved the head; one that is taken and not yet out of the ring still
+   stands there. */
 MPROC__FN bool mproc__supervisor_drained(mproc__supervisor *s) {
     mproc_pool *pool = s->pool;
     if (!MPROC__LOAD(&pool->closed) || mproc__ready_peek(pool) != 0) return false;
+    uint64_t head = MPROC__LOAD(&pool->head);
     for (int i = 0; i < pool->workers; i++)
         if (MPROC__LOAD(&pool->worker[i].current[0]) != 0) return false;
-    return mproc__ready_peek(pool) == 0;
+    return mproc__ready_peek(pool) == 0 && MPROC__LOAD(&pool->head) == head;
 }
 
 /* Kills the workers, because of this error, and waits for them. */
@@ -5066,6 +5070,13 @@ MPROC__FN void mproc__supervisor_kill(mproc__supervisor *s, int error) {
     }
 }
 
+/* After an orderly end: a task that is still ready came too late, and its submitter, if it lives, is about to
+   find the pool closed and take it back. Ended here, it would seem to have been accepted. */
+MPROC__FN bool mproc__slot_unaccepted(mproc__supervisor *s, uint64_t word) {
+    if (mproc__state(word) != MPROC__READY || mproc__holder_of(word) == MPROC__ORPHAN) return false;
+    return !mproc__holder_dead(s, word);
+}
+
 /* The last act: what has not finished gets this error, and everybody is told. */
 MPROC__FN void mproc__supervisor_end(mproc__supervisor *s, int error) {
     mproc_pool *pool = s->pool;
@@ -5075,6 +5086,7 @@ MPROC__FN void mproc__supervisor_end(mproc__supervisor *s, int error) {
         mproc_future *f = mproc__slot(pool, i);
         uint64_t word = MPROC__LOAD(&f->word);
         if (mproc__state(word) != MPROC__READY && mproc__state(word) != MPROC__RUNNING) continue;
+        if (error == 0 && mproc__slot_unaccepted(s, word)) continue;
         mproc__slot_end(f, word, error != 0 ? error : MPROC_ECANCELED, 0);
     }
     mproc__flag_wake(&pool->watch, INT32_MAX);
