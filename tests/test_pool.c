@@ -1385,6 +1385,21 @@ START_TEST(submitters_killed_at_random) {
 }
 END_TEST
 
+/* A submitter killed after it has filled the entry at the tail and before it has moved the tail, and a worker
+   that has taken the task since: the tail lags behind the head. */
+START_TEST(tail_left_behind_by_a_killed_submitter) {
+    mproc_pool *pool = pool_with((mproc_pool_options){.workers = 1, .backlog = 4});
+    for (int i = 0; i < 20; i++) expect_works(pool);
+    for (int round = 0; round < 20; round++) {
+        uint64_t tail = GET(pool->tail);
+        EVENTUALLY(GET(pool->head) == tail);
+        SET(pool->entry[tail & pool->mask], (tail + pool->mask + 1) << MPROC__INDEX_BITS);
+        for (int i = 0; i < 10; i++) expect_works(pool);
+    }
+    free_pool(pool);
+}
+END_TEST
+
 /* ---- Submission from everywhere ----------------------------------------------------------------------- */
 
 static int submit_many(struct call *call) {
@@ -2583,6 +2598,7 @@ SUITE_MAIN("pool", apply_returns_the_result, arguments_in_shared_memory_are_copi
            task_timeout_of_the_stopped_the_deaf_and_the_replaced, task_timeout_counts_from_the_tasks_begin,
            a_full_backlog_holds_the_submitter_up, submitting_takes_no_memory, futures_and_maps_take_no_memory,
            futures_of_the_dead_do_not_clog_the_pool, submitters_killed_at_random,
+           tail_left_behind_by_a_killed_submitter,
            submission_from_many_processes_and_threads, a_task_uses_its_own_pool, use_in_a_forked_child,
            a_process_with_a_pool_of_its_own, a_task_with_a_pool_of_its_own, a_queue_made_after_the_pool,
            sizes_of_a_pool, a_pool_of_two_hundred, no_room_for_the_processes, no_room_for_a_replacement,
