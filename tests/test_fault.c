@@ -456,6 +456,7 @@ static void done_lock_frees(intmax_t was) { HOLDS(was == 0 && call_frees() == 0)
 
 CALL(acquire, mproc_lock_acquire(lock, 0))
 CALL(acquire_held, not_in_time(mproc_lock_acquire(lock, 0.003)))
+CALL(acquire_mine, not_in_time(mproc_lock_acquire(lock, 0.003))) /* sleeps: nobody else can release it */
 CALL(acquire_dead, owner_dead(mproc_lock_acquire(lock, 1)))
 CALL(owner_died, mproc_lock_acquire(lock, 1) == MPROC_EOWNERDEAD && mproc_lock_owner_died(lock) ? 0 : -1)
 CALL(release, mproc_lock_release(lock))
@@ -484,6 +485,7 @@ static const scenario synchronisation[] = {
     {"mproc_lock_new", NULL, call_lock_new, done_lock_new},
     {"mproc_lock_acquire", begin_sync, call_acquire, done_must},
     {"mproc_lock_acquire of a held one", begin_held, call_acquire_held, done_must},
+    {"mproc_lock_acquire of one's own", begin_mine, call_acquire_mine, done_must},
     {"mproc_lock_acquire after its holder died", begin_dead, call_acquire_dead, done_must},
     {"mproc_lock_owner_died", begin_dead, call_owner_died, done_must},
     {"mproc_lock_release", begin_mine, call_release, done_must},

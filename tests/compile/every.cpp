@@ -15,6 +15,7 @@
 #endif
 static_assert(MPROC_ARENA_SIZE > 0, "the size is a constant");
 static_assert(MPROC_EXIT_GRACE >= 0, "the grace is a constant");
+static_assert(MPROC_SPINS >= 0, "so are the looks before a sleep");
 
 static const double soon = 20; /* seconds in which what has to happen does, on a loaded machine too */
 
