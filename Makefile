@@ -78,7 +78,7 @@ run: $(B)/examples/copy_tree
 
 # A test that does not compile counts as failed and keeps none of the others from running.
 test: deps
-	-@$(MAKE) --no-print-directory -k $(TESTS) $(B)/tests/storm $(B)/tests/kill/kill $(B)/tests/fuzz $(EXAMPLES)
+	-@$(MAKE) --no-print-directory -k -j"$$(nproc)" $(TESTS) $(B)/tests/storm $(B)/tests/kill/kill $(B)/tests/fuzz $(EXAMPLES)
 	@bash tests/run.sh $(B) $(TESTS) $(filter-out %/copy_tree,$(EXAMPLES)) $(SCRIPTS)
 
 # What make test does for a moment, at length: kill storms of a minute over all objects at once and of 20 seconds

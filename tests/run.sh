@@ -60,10 +60,10 @@ report_ended() {
     done
 }
 
-# As many at a time as there are processors: most of them wait most of the time.
+# Twice as many at a time as there are processors: most of them wait most of the time.
 programs=("$@") started=0
 for program; do
-    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+    while [ "$(jobs -rp | wc -l)" -ge $((2 * $(nproc))) ]; do wait -n; done
     report_ended
     started=$((started + 1))
     run $started "$program" &
