@@ -4580,19 +4580,23 @@ MPROC__FN mproc_future *mproc__slot_from(mproc_pool *pool, uint32_t word) {
     return NULL;
 }
 
+/* A slot of the segments from `from` up to `to`, claimed; NULL when none is free there. */
+MPROC__FN mproc_future *mproc__slot_search(mproc_pool *pool, uint32_t from, uint32_t to) {
+    mproc_future *f = NULL;
+    for (uint32_t word = from * (MPROC__SEGMENT / 32); word < to * (MPROC__SEGMENT / 32) && f == NULL; word++)
+        if (MPROC__LOAD(&pool->free[word]) != 0) f = mproc__slot_from(pool, word);
+    return f;
+}
+
 /* A slot to fill, the first there is, so that memory which is in use already is used again; NULL without. */
 MPROC__FN mproc_future *mproc__slot_claim(mproc_pool *pool) {
     for (;;) {
         uint32_t n = MPROC__LOAD(&pool->segments), hint = MPROC__LOAD(&pool->hint);
-        for (uint32_t pass = 0; pass < 2; pass++) {
-            uint32_t from = pass == 0 ? hint : 0, to = pass == 0 ? n : hint;
-            for (uint32_t word = from * (MPROC__SEGMENT / 32); word < to * (MPROC__SEGMENT / 32); word++) {
-                mproc_future *f = MPROC__LOAD(&pool->free[word]) != 0 ? mproc__slot_from(pool, word) : NULL;
-                if (f == NULL) continue;
-                if (f->index / MPROC__SEGMENT != hint) MPROC__STORE(&pool->hint, f->index / MPROC__SEGMENT);
-                return f;
-            }
-        }
+        mproc_future *f = mproc__slot_search(pool, hint, n);
+        if (f == NULL) f = mproc__slot_search(pool, 0, hint);
+        if (f != NULL && f->index / MPROC__SEGMENT != hint)
+            MPROC__STORE(&pool->hint, f->index / MPROC__SEGMENT);
+        if (f != NULL) return f;
         if (mproc__pool_grow(pool, n) != 0) return NULL;
     }
 }
