@@ -693,7 +693,7 @@ MPROC_DEF int mproc_dump(FILE *out);
 #endif
 #ifndef MPROC__HIDDEN
 #if !defined(__GLIBC__) && !defined(__cplusplus)
-extern long syscall(long, ...); /* musl's <unistd.h> may have hidden it, and shows that by no macro */
+extern long(syscall)(long, ...); /* musl's <unistd.h> may have hidden it, and shows that by no macro */
 #endif
 
 /* Constants of the kernel's interface that older or stricter headers lack. */

@@ -347,9 +347,15 @@ static int become_stranger(void) {
     prctl(PR_SET_DUMPABLE, 1); /* or its /proc/PID/fd would belong to root */
     return 0;
 }
+
+#ifdef __GLIBC__
+#define RESOURCE __rlimit_resource_t
+#else
+#define RESOURCE int
+#endif
 static int limit(int what, rlim_t most) {
     struct rlimit r = {most, most};
-    return setrlimit((__rlimit_resource_t)what, &r) == 0 ? 0 : skip("cannot set a limit");
+    return setrlimit((RESOURCE)what, &r) == 0 ? 0 : skip("cannot set a limit");
 }
 
 static int no_trouble(int how) {
