@@ -794,23 +794,23 @@ MPROC__FN void mproc__futex_wait(uint32_t *word, uint32_t expected, int64_t ns) 
     } t;
     t.sec = (long)(ns / MPROC__SECOND);
     t.nsec = (long)(ns % MPROC__SECOND);
-    syscall(SYS_futex, word, 0 /* FUTEX_WAIT */, expected, &t, NULL, 0);
+    syscall(SYS_futex, word, 0 /* FUTEX_WAIT */, expected, &t, 0L, 0L);
 #else
     struct {
         int64_t sec, nsec;
     } t;
     t.sec = ns / MPROC__SECOND;
     t.nsec = ns % MPROC__SECOND;
-    syscall(SYS_futex_time64, word, 0, expected, &t, NULL, 0);
+    syscall(SYS_futex_time64, word, 0, expected, &t, 0L, 0L);
 #endif
 }
 
 /* Signal handlers may call this. */
 MPROC__FN void mproc__futex_wake(uint32_t *word, int count) {
 #ifdef SYS_futex
-    syscall(SYS_futex, word, 1 /* FUTEX_WAKE */, count, NULL, NULL, 0);
+    syscall(SYS_futex, word, 1 /* FUTEX_WAKE */, count, 0L, 0L, 0L);
 #else
-    syscall(SYS_futex_time64, word, 1, count, NULL, NULL, 0);
+    syscall(SYS_futex_time64, word, 1, count, 0L, 0L, 0L);
 #endif
 }
 
@@ -937,7 +937,7 @@ MPROC__FN int mproc__pidfd_open(pid_t pid) {
 
 MPROC__FN int mproc__pidfd_send_signal(int pidfd, int sig) {
 #ifdef MPROC__SYS_PIDFD_SEND_SIGNAL
-    return syscall(MPROC__SYS_PIDFD_SEND_SIGNAL, pidfd, sig, NULL, 0) == 0 ? 0 : -errno;
+    return syscall(MPROC__SYS_PIDFD_SEND_SIGNAL, pidfd, sig, 0L, 0) == 0 ? 0 : -errno;
 #else
     (void)pidfd, (void)sig;
     return -ENOSYS;
@@ -4005,7 +4005,7 @@ MPROC__FN void mproc__pairs_tidy(uint32_t looks) {
     if (error == -EOWNERDEAD) mproc__mutex_repaired(&a->pairs_lock); /* at worst a block is lost */
     else if (error != 0) return;
     for (uint32_t used = MPROC__LOAD(&a->ports_used); looks > 0 && used > 0; looks--) {
-        a->pairs_look = (a->pairs_look + 1) % used;
+        a->pairs_look = a->pairs_look + 1 < used ? a->pairs_look + 1 : 0;
         mproc__pair_tidy(a, a->pairs_look);
     }
     mproc__mutex_unlock(&a->pairs_lock);
