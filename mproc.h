@@ -95,8 +95,7 @@
 #define MPROC_EXIT_GRACE 2.0
 #endif
 
-/* MPROC_SPINS: how often a wait looks, at most, before it sleeps: 4000 times are some 100 us. 0: sleep at
- * once. */
+/* MPROC_SPINS: how often a wait looks, at most, before it sleeps: 4000 times are some 100 us. 0: never. */
 #ifndef MPROC_SPINS
 #define MPROC_SPINS 4000
 #endif
@@ -647,7 +646,8 @@ MPROC_DEF int mproc_file_close(mproc_file *file); /* 0 (NULL too); frees the han
    permits, tasks) and the thread that holds each lock, then the threads that wait and for what. A snapshot
    taken beside the others' work: it takes none of their locks and can be called while any of them is held,
    from a debugger too: `call mproc_dump(stderr)`. 0; -EINVAL no out; MPROC_ENOMEM; MPROC_ETIMEDOUT the
-   allocator was held for a second: only the waiting threads are shown. */
+   allocator was held for a second, or -EDEADLK by the thread that a debugger lent for the call: then only the
+   waiting threads are shown. */
 MPROC_DEF int mproc_dump(FILE *out);
 
 #endif /* MPROC_H */
@@ -717,7 +717,7 @@ extern long(syscall)(long, ...); /* musl's <unistd.h> may have hidden it, and sh
 #define MPROC__MS     ((int64_t)1000000)
 #define MPROC__SECOND ((int64_t)1000000000)
 #define MPROC__NEVER  INT64_MAX
-#define MPROC__SLICE  (100 * MPROC__MS) /* the longest sleep that does not look again: see DESIGN of waits */
+#define MPROC__SLICE  (100 * MPROC__MS) /* the longest sleep that does not look again: see below */
 #define MPROC__LINE   64                /* bytes of a cache line, for words that different processes write */
 
 /* Every wait in this file follows one rule. The truth is kept by the kernel (a pipe's content, a robust

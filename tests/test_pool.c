@@ -1347,7 +1347,7 @@ START_TEST(futures_of_the_dead_do_not_clog_the_pool) {
     }
     EVENTUALLY(GET(board->counter) == CHILDREN * EACH); /* what was accepted runs */
     EVENTUALLY(is_idle(pool));
-    expect_flat(before, 4096, "futures of the dead"); /* without the supervisor's rounds: 14 MiB */
+    expect_flat(before, 4096, "futures of the dead"); /* without the supervisor's rounds: 6000 */
     for (int i = 0; i < 200; i++) expect_works(pool);
     free_pool(pool);
 }
