@@ -150,6 +150,7 @@ deps:
 format:
 	@command -v clang-format >/dev/null || { echo 'As root: apt-get install clang-format'; exit 1; }
 	clang-format -i $(SOURCES)
+	bash tests/contents.sh --write
 
 check-format:
 	@command -v clang-format >/dev/null || { echo 'As root: apt-get install clang-format'; exit 1; }

@@ -32,21 +32,43 @@
            return error ? 1 : 0;
        }
 
-   Contents, each under a banner of its name: Configuration, Errors, Processes, Fork helpers, Locks, Recursive
-   lock, Semaphore, Event, Condition, Barrier, Shared values and arrays, Pipe, Queue, Ring, Pool, Files, Dump.
-   Then, under MPROC_IMPLEMENTATION, from the bottom up, each part using only those above it: Platform, Arena,
-   This process, Ports, Locks to Barrier, Values and arrays, Processes, Fork helpers, Queue, Pipe, Ring, Pool,
-   Files, Dump.
+   Contents: each part with the line where it is declared and the line where it is implemented. Each uses
+   only what is implemented above it.
+
+       Configuration              mproc.h:88
+       Errors                     mproc.h:125
+       Processes                  mproc.h:151   mproc.h:2554
+       Fork helpers               mproc.h:226   mproc.h:2987
+       Locks                      mproc.h:264   mproc.h:1842
+       Recursive lock             mproc.h:302   mproc.h:2070
+       Semaphore                  mproc.h:312   mproc.h:2125
+       Event                      mproc.h:327   mproc.h:2203
+       Condition                  mproc.h:340   mproc.h:2271
+       Barrier                    mproc.h:365   mproc.h:2421
+       Shared values and arrays   mproc.h:381   mproc.h:1980
+       Pipe                       mproc.h:425   mproc.h:3941
+       Queue                      mproc.h:458   mproc.h:3153
+       Ring                       mproc.h:513   mproc.h:4240
+       Pool                       mproc.h:538   mproc.h:4454
+       Files                      mproc.h:664   mproc.h:6239
+       Dump                       mproc.h:694   mproc.h:6693
+       Platform                                 mproc.h:711
+       Arena                                    mproc.h:1119
+       This process                             mproc.h:1480
+       Ports                                    mproc.h:1644
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
    programs that were not forked from yours; send objects by value deeper than the bytes you give; print,
    unless asked.
 
-   Reading guide: errors are negative errno values; timeouts are seconds as a double on the monotonic clock,
-   negative for ever, 0 for one try. Unless a comment says otherwise a function may be called from any thread
-   of any process of the family (all processes forked, by whatever means, from the one that first used the
-   library), and not from a signal handler. */
+   Reading guide. Units: sizes are bytes, timeouts are seconds as a double on the monotonic clock, negative
+   for ever, 0 for one try. Errors are negative errno values; NULL, NaN or what is no such object gives
+   MPROC_EINVAL, never a crash. The family is all processes forked, by whatever means, from the one that
+   first used the library; a child of plain fork(2) is in it until it executes another program. The comment
+   that opens a part ends with two words for all its functions: "Callers" says which process, thread or
+   signal handler may call them, "Kill" what a SIGKILL inside one of them costs. Exceptions stand with the
+   function. */
 
 /* Feature macros must come before the first system header; in the one file that holds the implementation. */
 #if defined(MPROC_IMPLEMENTATION) && !defined(_GNU_SOURCE)
@@ -63,7 +85,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-/* ---- Configuration: define before the #include -------------------------------------------------------- */
+/* ---- Configuration: define before the #include --------------------------------------------------------- */
 
 #define MPROC_VERSION_MAJOR 0
 #define MPROC_VERSION_MINOR 1
@@ -121,8 +143,9 @@
 #define MPROC_FOREVER     (-1.0)            /* a timeout that never ends */
 #define MPROC_NO_EXITCODE (-2147483647 - 1) /* INT_MIN: not ended yet, or nobody can know */
 
-/* A text for an error of this library or of the system, negative as functions return it or positive as errno.
-   Any thread, any process. */
+/* A text for an error of this library or of the system, negative as functions return it or positive as
+   errno; never NULL, and not to be freed.
+   Callers: any thread of any process, not a signal handler. Kill: costs nothing. */
 MPROC_DEF const char *mproc_strerror(int error);
 
 /* ---- Processes ----------------------------------------------------------------------------------------- */
@@ -134,7 +157,10 @@ MPROC_DEF const char *mproc_strerror(int error);
        if (mproc_process_start(&p) == 0) mproc_process_join(&p, MPROC_FOREVER);
 
    The struct may leave scope after start. To give the child state of its own, embed it as the first member
-   of your struct and set run. The child sees the parent's memory as it was at start, copy on write. */
+   of your struct and set run. The child sees the parent's memory as it was at start, copy on write.
+   Callers: any thread, also several on one process; join, is_alive, terminate, kill, close, fd and
+   wait_any only in the process that started it (elsewhere -ECHILD); no signal handler. Kill: nobody else
+   is held up or loses anything; the children of the dead go on, but for its daemons, which are killed. */
 typedef struct mproc_process mproc_process;
 struct mproc_process {
     int (*target)(void *arg);        /* runs in the child; what it returns is the exit code (low 8 bits) */
@@ -160,8 +186,7 @@ MPROC_DEF int mproc_process_start(mproc_process *p);
 
 /* Waits until p has ended, collects its status and sets p->exitcode. Again and again if you like.
    0; MPROC_ETIMEDOUT; -ECHILD not started by this process, or ended and its status went to somebody else
-   (SIGCHLD ignored, a foreign waitpid); -EINVAL never started; MPROC_ECLOSED. Threads may join the same one.
- */
+   (SIGCHLD ignored, a foreign waitpid); -EINVAL never started; MPROC_ECLOSED. */
 MPROC_DEF int mproc_process_join(mproc_process *p, double timeout);
 
 /* Has it been started by this process and not ended? Collects the status if it has ended. A stopped process
@@ -200,10 +225,14 @@ MPROC_DEF int mproc_cpu_count(void);
 
 /* ---- Fork helpers -------------------------------------------------------------------------------------- */
 
-/* fork(2) with stdio flushed first; returns twice, -errno on failure. The child is the caller's own
-   business: not joined or ended at exit, not among the active children, not ended by its parent's death.
-   Leave it with mproc_exit. It is a mproc_current_process of its own, and the caller its parent. For an event
-   loop: block SIGCHLD, sigwait, then mproc_wait with timeout 0. */
+/* For those who want fork itself. The children of these are the caller's own business: not joined or ended
+   at exit, not among the active children, not ended by their parent's death.
+   Callers: any thread, mproc_wait only in the process that forked the pid; no signal handler. Kill: a
+   caller killed inside has forked or not; nobody else notices. */
+
+/* fork(2) with stdio flushed first; returns twice, -errno on failure. Leave the child with mproc_exit. It
+   is a mproc_current_process of its own, and the caller its parent. For an event loop: block SIGCHLD,
+   sigwait, then mproc_wait with timeout 0. */
 MPROC_DEF pid_t mproc_fork(void);
 
 /* A child that never becomes a zombie and is nobody's to wait for (double fork). Returns 0 in it, its pid
@@ -235,12 +264,14 @@ MPROC_DEF int mproc_at_exit_cancel(void (*callback)(void *ctx), void *ctx);
 /* ---- Locks --------------------------------------------------------------------------------------------- */
 
 /* A mutex in shared memory, owned by a thread. If its holder dies, or ends without releasing, the next
-   acquire succeeds with MPROC_EOWNERDEAD: you hold it, and what it guards may be half written. */
+   acquire succeeds with MPROC_EOWNERDEAD: you hold it, and what it guards may be half written.
+   Callers: any thread of any process; release and owner_died the holding thread; no signal handler. A
+   child of fork holds none of its parent's locks. Kill: the lock passes on, to a waiter at once. */
 typedef struct mproc_lock mproc_lock;       /* one thread should hold no more than 2000 of them at a time */
 MPROC_DEF mproc_lock *mproc_lock_new(void); /* NULL and errno on failure, as every _new here */
 
 /* 0; MPROC_EOWNERDEAD acquired, see above; MPROC_ETIMEDOUT; -EDEADLK waiting for ever for what the caller
-   holds itself; -EINVAL not a lock, or a NaN timeout. Kill: the lock passes on. */
+   holds itself; -EINVAL not a lock, or a NaN timeout. */
 MPROC_DEF int mproc_lock_acquire(mproc_lock *lock, double timeout);
 
 /* 0; -EPERM when the calling thread does not hold it. */
@@ -270,7 +301,8 @@ MPROC_DEF void mproc__guard_leave(mproc__guard *guard);
 
 /* ---- Recursive lock ------------------------------------------------------------------------------------ */
 
-/* As the lock, but the thread that holds it may acquire it again; free for others after as many releases. */
+/* As the lock, but the thread that holds it may acquire it again; free for others after as many releases.
+   Callers: as the lock. Kill: it passes on whole, however deep the dead one held it. */
 typedef struct mproc_rlock mproc_rlock;
 MPROC_DEF mproc_rlock *mproc_rlock_new(void);
 MPROC_DEF int mproc_rlock_acquire(mproc_rlock *lock, double timeout); /* as mproc_lock_acquire, no -EDEADLK */
@@ -279,22 +311,24 @@ MPROC_DEF int mproc_rlock_free(mproc_rlock *lock);                    /* as mpro
 
 /* ---- Semaphore ----------------------------------------------------------------------------------------- */
 
-/* A number of permits, at most INT32_MAX, not owned by anybody: any process may release. The permits that a
-   process held when it was killed are gone. A bounded one refuses to go above its first value. _new: NULL
-   and errno, EINVAL for more than INT32_MAX. */
+/* A number of permits, at most INT32_MAX, not owned by anybody. A bounded one refuses to go above its
+   first value. _new: NULL and errno, EINVAL for more than INT32_MAX.
+   Callers: any thread of any process; release and value signal handlers, too. Kill: the permits that a
+   process held are gone; one that was killed inside acquire or release took or gave its permit, or not. */
 typedef struct mproc_semaphore mproc_semaphore;
 MPROC_DEF mproc_semaphore *mproc_semaphore_new(unsigned value);
 MPROC_DEF mproc_semaphore *mproc_semaphore_new_bounded(unsigned value);
 MPROC_DEF int mproc_semaphore_acquire(mproc_semaphore *semaphore, double timeout); /* 0; MPROC_ETIMEDOUT */
-/* 0; -ERANGE above the first value of a bounded one, or INT32_MAX. Signal handlers may call it. */
+/* 0; -ERANGE above the first value of a bounded one, or INT32_MAX. Any process, not only who acquired. */
 MPROC_DEF int mproc_semaphore_release(mproc_semaphore *semaphore);
 MPROC_DEF int mproc_semaphore_value(mproc_semaphore *semaphore); /* permits now, or -EINVAL */
 MPROC_DEF int mproc_semaphore_free(mproc_semaphore *semaphore);  /* 0; -EBUSY somebody waits; -EINVAL */
 
 /* ---- Event --------------------------------------------------------------------------------------------- */
 
-/* Clear at first. set wakes everybody who waits, even if clear follows at once. set, clear and is_set may be
-   called from signal handlers. */
+/* Clear at first. set wakes everybody who waits, even if clear follows at once. set and clear: 0; -EINVAL.
+   Callers: any thread of any process; set, clear and is_set signal handlers, too. Kill: it is set or it is
+   not, and who waited is woken, at the latest in a moment. */
 typedef struct mproc_event mproc_event;
 MPROC_DEF mproc_event *mproc_event_new(void);
 MPROC_DEF int mproc_event_set(mproc_event *event);
@@ -306,16 +340,19 @@ MPROC_DEF int mproc_event_free(mproc_event *event);                 /* 0; -EBUSY
 /* ---- Condition ----------------------------------------------------------------------------------------- */
 
 /* Waiting for a change of something that a lock guards: hold the lock, and wait in a loop until it is so;
-   wait_for is that loop. notify wakes waiters that are there, and is not remembered for later ones. */
+   wait_for is that loop. notify wakes waiters that are there, and is not remembered for later ones.
+   Callers: any thread of any process, wait and notify the one that holds the lock; no signal handler.
+   Kill: the lock passes on, as the lock does; a waiter that is killed does not keep a notification to
+   itself. */
 typedef struct mproc_condition mproc_condition;
 MPROC_DEF mproc_condition *mproc_condition_new(mproc_lock *lock); /* NULL: a lock of its own */
 MPROC_DEF int mproc_condition_acquire(mproc_condition *condition, double timeout); /* its lock: as there */
 MPROC_DEF int mproc_condition_release(mproc_condition *condition);
 
 /* Releases the lock, waits, acquires it again whatever happens. 0 notified; MPROC_ETIMEDOUT;
-   MPROC_EOWNERDEAD the lock came from a dead holder; -EPERM the caller does not hold it. A waiter that is
-   killed does not keep a notification to itself. wait_for waits until predicate(ctx), called with the lock
-   held, is true: 0. Several conditions may share a lock, which must outlive them. */
+   MPROC_EOWNERDEAD the lock came from a dead holder; -EPERM the caller does not hold it. wait_for waits
+   until predicate(ctx), called with the lock held, is true: 0. Several conditions may share a lock, which
+   must outlive them. */
 MPROC_DEF int mproc_condition_wait(mproc_condition *condition, double timeout);
 MPROC_DEF int mproc_condition_wait_for(mproc_condition *condition, bool (*predicate)(void *ctx), void *ctx,
                                        double timeout);
@@ -327,9 +364,11 @@ MPROC_DEF int mproc_condition_free(mproc_condition *condition); /* 0; -EBUSY hel
 
 /* ---- Barrier ------------------------------------------------------------------------------------------- */
 
-/* Lets parties (32767 at most) through together, again and again. */
+/* Lets parties (32767 at most) through together, again and again.
+   Callers: any thread of any process, no signal handler. Kill: of one that waits breaks the barrier for
+   those that wait with it, in a moment; reset makes it as new. */
 typedef struct mproc_barrier mproc_barrier;
-MPROC_DEF mproc_barrier *mproc_barrier_new(unsigned parties);
+MPROC_DEF mproc_barrier *mproc_barrier_new(unsigned parties); /* NULL and errno: EINVAL, ENOMEM */
 
 /* Each pass gives its callers the numbers 0 to parties - 1, in no order. MPROC_ETIMEDOUT this caller's time
    was up, which breaks the barrier; MPROC_EBROKEN aborted, reset, timed out elsewhere, or a waiting process
@@ -349,8 +388,9 @@ MPROC_DEF int mproc_barrier_free(mproc_barrier *barrier);  /* 0; -EBUSY somebody
        double *b = mproc_array_from(double, source, n);
        MPROC_WITH(mproc_lock_of(hits)) *hits += 1;
 
-   NULL and errno when memory is used up, n is 0, or n * sizeof(type) overflows. Kill: a block not yet
-   handed to anybody is lost with the process that was making it, until the family ends. */
+   NULL and errno when memory is used up, n is 0, or n * sizeof(type) overflows.
+   Callers: any thread of any process, whoever made it; no signal handler. Kill: a block not yet handed to
+   anybody, or half freed, is lost with its process until the family ends. */
 #ifdef __cplusplus
 #define mproc_value_new(type, ...) (mproc__value_new_cxx<type>(__VA_ARGS__))
 #else
@@ -384,10 +424,12 @@ template <typename T> static inline T *mproc__value_new_cxx(T init) {
 
 /* ---- Pipe ---------------------------------------------------------------------------------------------- */
 
-/* Messages of any size, 0 included, received whole and in order; several processes may share an end. Close,
-   in each process, the ends it does not need. An end is gone when every process that has it closed it or
-   died; as soon as a process other than the maker has used it (or was started with it as its argument),
-   siblings that only inherited it do not count. */
+/* Messages of any size, 0 included, received whole and in order; several processes may share an end.
+   Close, in each process, the ends it does not need. An end is gone when every process that has it closed
+   it or died; as soon as a process other than the maker has used it (or was started with it as its
+   argument), siblings that only inherited it do not count.
+   Callers: any thread of any process, several on one end: each message goes to one of them; no signal
+   handler. Kill: at most the message that was being sent or received; the others go on with the next. */
 typedef struct mproc_conn mproc_conn;
 
 /* One-way: ends[0] receives, ends[1] sends. 0; -EMFILE, -ENOMEM ... */
@@ -395,8 +437,7 @@ MPROC_DEF int mproc_pipe_new(mproc_conn *ends[2], bool duplex);
 
 /* 0 it will be received, whatever becomes of this process; MPROC_ETIMEDOUT the pipe stayed full, and nothing
    was sent; MPROC_ECLOSED the other end is gone (no SIGPIPE), or this one closed; -EPERM it only receives.
-   While siblings that only inherited the other end live, only a send that has to wait sees that it is gone.
-   Kill: the message was sent whole or not at all. */
+   While siblings that only inherited the other end live, only a send that has to wait sees that. */
 MPROC_DEF int mproc_conn_send(mproc_conn *conn, const void *data, size_t size, double timeout);
 
 /* The size of the message; MPROC_ECLOSED nothing left and the other end gone; MPROC_EMSGSIZE longer than
@@ -418,7 +459,9 @@ MPROC_DEF int mproc_conn_close(mproc_conn *conn);
 
 /* First in, first out, any number of producers and consumers, messages of any size (0 too). What put
    returned 0 for is delivered even if its process ends at once. Not a thread or a feeder behind it: put is
-   synchronous and blocks while the queue is full, so drain it before you join the producer. */
+   synchronous and blocks while the queue is full, so drain it before you join the producer.
+   Callers: any thread of any process, no signal handler. Kill: the messages of a put are in the queue
+   whole or not at all; those that a get was just taking are lost, no others. */
 typedef struct mproc_queue mproc_queue;
 
 /* maxsize 0: as many messages as the pipe holds, hundreds at least; a put that finds it full goes on when a
@@ -426,12 +469,11 @@ typedef struct mproc_queue mproc_queue;
    system's pipes are too small; EMFILE ...). NULL and errno. */
 MPROC_DEF mproc_queue *mproc_queue_new(size_t maxsize);
 
-/* 0; MPROC_ETIMEDOUT full; MPROC_ECLOSED; -ENOMEM. A failed put put nothing.
-   Kill: this message is in the queue, whole, or not at all. */
+/* 0; MPROC_ETIMEDOUT full; MPROC_ECLOSED; -ENOMEM. A failed put put nothing. */
 MPROC_DEF int mproc_queue_put(mproc_queue *queue, const void *data, size_t size, double timeout);
 
 /* The size of the message; MPROC_ETIMEDOUT empty; MPROC_ECLOSED closed and empty; MPROC_EMSGSIZE longer than
-   capacity: it stays first in the queue. Kill: the message it was taking is lost, no other. */
+   capacity: it stays first in the queue. */
 MPROC_DEF ssize_t mproc_queue_get(mproc_queue *queue, void *buffer, size_t capacity, double timeout);
 
 /* As get, but the message itself, in shared memory: mproc_free it. NULL and errno (positive) on failure. */
@@ -471,8 +513,10 @@ MPROC_DEF int mproc_queue_free(mproc_queue *queue);
 /* ---- Ring ---------------------------------------------------------------------------------------------- */
 
 /* The queue's fast sister: items of one size in shared memory, any number of producers and consumers, no
-   system call while neither side waits. Kill: a put has put all its items or none (one that had to wait for
-   room may have put the first ones); a get that was killed has taken its items, or left them to others. */
+   system call while neither side waits.
+   Callers: any thread of any process, no signal handler. Kill: a put has put all its items or none (one
+   that had to wait for room may have put the first ones); a get has taken its items, or left them to
+   others. */
 typedef struct mproc_ring mproc_ring;
 
 /* NULL and errno: EINVAL a size of 0, ENOMEM. */
@@ -494,7 +538,11 @@ MPROC_DEF int mproc_ring_free(mproc_ring *ring);    /* 0 (NULL too); -EBUSY some
 /* ---- Pool ---------------------------------------------------------------------------------------------- */
 
 /* Workers forked once, fed with tasks. A worker that dies costs the task it ran and is replaced; the
-   workers never outlive the program. Functions the tasks name must exist when the pool is made. */
+   workers never outlive the program. Functions the tasks name must exist when the pool is made.
+   Callers: any thread of any process that lives while the pool does, its own workers too (a task may hand
+   in tasks and wait for them); pool_fd only the process that made it; no signal handler. Kill: what was
+   accepted runs, once; a future goes with the process that asked; with the process that made the pool all
+   of it ends. */
 typedef struct mproc_pool mproc_pool;
 typedef struct mproc_future mproc_future;
 
@@ -615,7 +663,10 @@ MPROC_DEF void mproc_progress(FILE *out, const char *label, size_t done, size_t 
 
 /* ---- Files --------------------------------------------------------------------------------------------- */
 
-/* One file written by many processes, each under flock(2). */
+/* One file written by many processes, each under flock(2).
+   Callers: any thread of the process that opened the handle or inherited it: a lock belongs to the thread,
+   the others wait for it; no signal handler. Kill: the kernel frees the lock; an append or an update is
+   there whole or not at all. */
 typedef struct mproc_file mproc_file;
 
 /* Opens, and creates if need be (0666 less umask), a regular file. NULL and errno. A handle inherited over
@@ -623,7 +674,7 @@ typedef struct mproc_file mproc_file;
 MPROC_DEF mproc_file *mproc_file_open(const char *path);
 
 /* 0; MPROC_ETIMEDOUT; -EDEADLK this handle holds it already (shared to exclusive too: unlock first).
-   Advisory, as flock is: for programs that lock. Kill: the kernel frees it at once. */
+   Advisory, as flock is: for programs that lock. */
 MPROC_DEF int mproc_file_lock(mproc_file *file, double timeout);
 MPROC_DEF int mproc_file_lock_shared(mproc_file *file, double timeout);
 MPROC_DEF int mproc_file_unlock(mproc_file *file); /* 0; -EPERM not locked by this process */
@@ -646,8 +697,9 @@ MPROC_DEF int mproc_file_close(mproc_file *file); /* 0 (NULL too); frees the han
    permits, tasks) and the thread that holds each lock, then the threads that wait and for what. A snapshot
    taken beside the others' work: it takes none of their locks and can be called while any of them is held,
    from a debugger too: `call mproc_dump(stderr)`. 0; -EINVAL no out; MPROC_ENOMEM; MPROC_ETIMEDOUT the
-   allocator was held for a second, or -EDEADLK by the thread that a debugger lent for the call: then only the
-   waiting threads are shown. */
+   allocator was held for a second, or -EDEADLK by the thread that a debugger lent for the call: then only
+   the waiting threads are shown.
+   Callers: any thread of any process, no signal handler. Kill: costs nothing. */
 MPROC_DEF int mproc_dump(FILE *out);
 
 #endif /* MPROC_H */
@@ -1589,7 +1641,7 @@ MPROC__FN int mproc__init(void) {
     return error;
 }
 
-/* ---- Ports: descriptors of objects that are made late ---------------------------------------------------
+/* ---- Ports: descriptors of objects that are made late -----------------------------------------------------
  */
 
 /* A queue's pipe is inherited by every process forked after the queue was made: fork copies the table above
@@ -1925,7 +1977,7 @@ MPROC_DEF void mproc__guard_leave(mproc__guard *guard) {
     if (guard->lock != NULL) mproc_lock_release(guard->lock);
 }
 
-/* ---- Values and arrays --------------------------------------------------------------------------------- */
+/* ---- Shared values and arrays -------------------------------------------------------------------------- */
 
 /* The caller's pointer is the data; right before it stands a tag, before that what the library needs. */
 
@@ -2932,7 +2984,7 @@ MPROC_DEF int mproc_cpu_count(void) {
     return n < 1 ? 1 : n;
 }
 
-/* ---- Fork helpers and the end of a process --------------------------------------------------------------
+/* ---- Fork helpers -----------------------------------------------------------------------------------------
  */
 
 MPROC_DEF pid_t mproc_fork(void) {

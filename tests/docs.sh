@@ -126,6 +126,16 @@ same_rows() { # what only the page has shows with <, what only the tests have wi
     [ -s "$tmp/rows" ] && diff "$tmp/rows" "$tmp/tests"
 }
 
+# The parts of the header's declarations whose opening comment does not say who may call and what a kill costs.
+parts_without_callers() {
+    awk 'function tell() { if (part != "" && part !~ /---- Configuration/ && !(callers && kill)) print part }
+         /^#if defined\(MPROC_IMPLEMENTATION\) && !defined\(MPROC_IMPLEMENTED\)/ { exit }
+         /^\/\* ---- / { tell(); part = $0; callers = kill = 0 }
+         /^ +Callers: / { callers = 1 }
+         /(^| )Kill: / { kill = 1 }
+         END { tell() }' mproc.h | none
+}
+
 # As README says: make install, then pkg-config where there is one.
 install_and_use() {
     env -u MAKEFLAGS -u MAKELEVEL make --no-print-directory install PREFIX="$tmp/prefix" DESTDIR= &&
@@ -164,6 +174,8 @@ expect "examples that README.md names but are not there" missing_examples
 expect "make targets that README.md names but are not there" missing_targets
 expect "links of README.md that lead nowhere" missing_anchors
 expect "the rows of the table about killed processes and the tests in tests/test_killed.c are the same" same_rows
+expect "the list of contents in mproc.h gives the right lines" bash tests/contents.sh
+expect "parts of mproc.h that do not say who may call and what a kill costs" parts_without_callers
 expect "make install, and a program that uses what it installed" install_and_use "$first.c"
 
 echo "$passed passed, $failed failed"
