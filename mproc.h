@@ -50,8 +50,8 @@
        Queue                      mproc.h:458   mproc.h:3153
        Ring                       mproc.h:513   mproc.h:4240
        Pool                       mproc.h:538   mproc.h:4454
-       Files                      mproc.h:664   mproc.h:6239
-       Dump                       mproc.h:694   mproc.h:6693
+       Files                      mproc.h:664   mproc.h:6244
+       Dump                       mproc.h:694   mproc.h:6698
        Platform                                 mproc.h:711
        Arena                                    mproc.h:1119
        This process                             mproc.h:1480
@@ -4897,9 +4897,10 @@ typedef struct mproc__supervisor {
     int failures;              /* initializers that failed since one succeeded */
     int64_t next_spawn;        /* not before: the pause after a failure */
     int64_t pause;
-    int64_t next_round;          /* when to look for what the dead left in slots */
-    uint32_t round;              /* where the next round goes on */
-    uint32_t segments;           /* of slots, at the last round */
+    int64_t next_round; /* when to look for what the dead left in slots */
+    uint32_t round;     /* where the next round goes on */
+    uint32_t segments;  /* of slots, at the last round */
+    bool crowded;       /* in that round the ring had no room for all that dead processes left ready */
     uint32_t dead_pid, live_pid; /* the pids asked about last */
 } mproc__supervisor;
 
@@ -5071,8 +5072,10 @@ MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
             mproc__slot_free(f);
         break;
     case MPROC__READY: /* it runs all the same, and may not be in the ring yet */
-        if (mproc__holder_dead(s, word) && mproc__ready_push(s->pool, f->index, s->pool->mask + 1))
+        if (!mproc__holder_dead(s, word)) break;
+        if (mproc__ready_push(s->pool, f->index, s->pool->mask + 1))
             mproc__cas64(&f->word, word, mproc__word(word, MPROC__READY, MPROC__ORPHAN));
+        else s->crowded = true;
         break;
     case MPROC__ENDING:
         if (mproc__holder_dead(s, word)) mproc__slot_end(f, word, MPROC_ECANCELED, -SIGKILL);
@@ -5089,12 +5092,13 @@ MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
 MPROC__FN void mproc__supervisor_round(mproc__supervisor *s) {
     uint32_t slots = MPROC__LOAD(&s->pool->segments) * MPROC__SEGMENT;
     s->dead_pid = s->live_pid = 0;
+    s->crowded = false;
     for (uint32_t i = 0; i < slots && i < 8192; i++) {
         if (s->round >= slots) s->round = 0;
         mproc__slot_tidy(s, mproc__slot(s->pool, s->round++));
     }
     s->segments = slots / MPROC__SEGMENT;
-    s->next_round = mproc__now() + MPROC__SECOND;
+    s->next_round = mproc__now() + (s->crowded ? 20 * MPROC__MS : MPROC__SECOND);
 }
 
 /* Is nothing ready and nothing running? A task that came in after the first look and was taken by a worker
@@ -5164,6 +5168,7 @@ MPROC__FN int mproc__supervisor_verdict(mproc__supervisor *s) {
 MPROC__FN void mproc__supervisor_sleep(mproc__supervisor *s, const sigset_t *all, int64_t until) {
     struct timespec t;
     if (s->next_spawn != 0) until = mproc__least(until, s->next_spawn);
+    until = mproc__least(until, s->next_round);
     int64_t ns = mproc__least(mproc__left(until), MPROC__SECOND / 4);
     t.tv_sec = 0;
     t.tv_nsec = (long)ns;
