@@ -168,6 +168,11 @@ expect "names in README.md that mproc.h does not declare" only_in "$tmp/named" "
 section 'From Python to C' | names >"$tmp/table"
 grep '^mproc_' "$tmp/public" >"$tmp/functions"
 expect "functions and types that the table from Python to C lacks" only_in "$tmp/functions" "$tmp/table"
+section 'All calls' | grep -oE 'mproc_[a-z_]+\(' | tr -d '(' | sort -u >"$tmp/calls"
+grep -E '^mproc_' "$tmp/public" | while read -r name; do
+    grep -qE "\<$name\(" <(without_comments) && echo "$name"
+done >"$tmp/declared"
+expect "functions and macros that the list of all calls lacks" only_in "$tmp/declared" "$tmp/calls"
 expect "the header's public names were found" grep -qx mproc_pool_map "$tmp/functions"
 
 expect "examples that README.md names but are not there" missing_examples
