@@ -294,7 +294,7 @@ MPROC_DEF mproc__guard mproc__guard_enter(mproc_lock *lock);
 MPROC_DEF void mproc__guard_leave(mproc__guard *guard);
 #define MPROC__JOIN2(a, b) a##b
 #define MPROC__JOIN(a, b)  MPROC__JOIN2(a, b)
-#define MPROC_WITH(lock)   MPROC__WITH(lock, MPROC__JOIN(mproc__guard_, __LINE__))
+#define MPROC_WITH(lock)   MPROC__WITH(lock, MPROC__JOIN(mproc__guard_, __COUNTER__))
 #define MPROC__WITH(lock, guard)                                                                     \
     for (mproc__guard guard __attribute__((cleanup(mproc__guard_leave))) = mproc__guard_enter(lock); \
          guard.rounds; guard.rounds = 0)

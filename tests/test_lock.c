@@ -342,6 +342,10 @@ out:
     return lock_is_free();
 }
 
+#define WITH_BOTH(a, b) \
+    MPROC_WITH (a)      \
+        MPROC_WITH (b) /* on one line */
+
 START_TEST(lock_07_with_leaves_by_every_way) {
     int rounds = 0;
     begin();
@@ -374,6 +378,12 @@ START_TEST(lock_07_with_leaves_by_every_way) {
         MPROC_WITH (lock) rounds++;
     else rounds = 100; /* belongs to the outer if */
     ck_assert_int_eq(rounds, 6);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic error "-Wshadow"
+    WITH_BOTH(lock, other) rounds++; /* no variable of one hides the other's */
+#pragma GCC diagnostic pop
+    ck_assert_int_eq(rounds, 7);
+    ck_assert(lock_is_free());
     ck_assert_int_eq(mproc_lock_free(other), 0);
     ck_assert_int_eq(mproc_lock_free(lock), 0);
 }

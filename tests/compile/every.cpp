@@ -99,6 +99,10 @@ static void forks() {
 
 /* Synchronisation */
 
+#define WITH_BOTH(a, b) \
+    MPROC_WITH (a)      \
+        MPROC_WITH (b) /* on one line */
+
 static void locks() {
     mproc_lock *lock = mproc_lock_new();
     EXPECT(mproc_lock_acquire(lock, 0) == 0 && !mproc_lock_owner_died(lock) && mproc_lock_release(lock) == 0);
@@ -110,7 +114,9 @@ static void locks() {
             MPROC_WITH (lock) rounds += 100; /* held already: EDEADLK skips the block */
         }
     }
-    EXPECT(rounds == 3 && mproc_lock_free(lock) == 0);
+    mproc_lock *other = mproc_lock_new();
+    WITH_BOTH(lock, other) rounds++;
+    EXPECT(rounds == 4 && mproc_lock_free(other) == 0 && mproc_lock_free(lock) == 0);
     mproc_rlock *rlock = mproc_rlock_new();
     EXPECT(mproc_rlock_acquire(rlock, soon) == 0 && mproc_rlock_acquire(rlock, soon) == 0);
     EXPECT(mproc_rlock_release(rlock) == 0 && mproc_rlock_release(rlock) == 0 &&
