@@ -6279,9 +6279,14 @@ MPROC__FN bool mproc__is_file(const mproc_file *f) {
 }
 
 /* In a child of fork: an inherited description would keep the parent's lock alive when the parent is killed.
-   Closing it leaves the parent's lock alone, unlike unlocking; the child opens its own when it needs one. */
+   Closing it leaves the parent's lock alone, unlike unlocking; the child opens its own when it needs one. The
+   parent's threads, which may be using handles, are not here. */
 MPROC__FN void mproc__files_inherit(void) {
-    for (mproc_file *f = mproc__files; f != NULL; f = f->next) mproc__close(&f->fd);
+    for (mproc_file *f = mproc__files; f != NULL; f = f->next) {
+        mproc__close(&f->fd);
+        f->busy = f->owner = 0;
+        f->held = 0;
+    }
 }
 
 #define MPROC__BESIDE_ROOM 48 /* more than ".", "~", a hash and ".mproc-note" */
@@ -6357,26 +6362,24 @@ MPROC_DEF mproc_file *mproc_file_open(const char *path) {
     return (mproc_file *)mproc__fail(error);
 }
 
-/* One thread at a time uses a handle. In a child of fork the parent's threads do not count. */
+MPROC__FN void mproc__file_leave(mproc_file *f) {
+    MPROC__STORE(&f->owner, 0);
+    if (MPROC__SWAP(&f->busy, 0) == 2) mproc__futex_wake(&f->busy, 1);
+}
+
+/* One thread at a time uses a handle: no other looks at what stands behind busy and owner. Whoever enters one
+   that is not open, in a child of fork or after an error, opens it. */
 MPROC__FN int mproc__file_enter(mproc_file *f, int64_t deadline) {
-    if (f->pid != mproc__self.pid || f->fd < 0) {
-        mproc__close(&f->fd);
-        int error = mproc__file_open(f);
-        if (error != 0) return error;
-        f->busy = f->owner = 0;
-    }
-    if (f->held != 0 && MPROC__LOAD(&f->owner) == (uint32_t)mproc__gettid()) return 0;
+    if (MPROC__LOAD(&f->owner) == (uint32_t)mproc__gettid()) return 0;
     for (uint32_t is = 0; !MPROC__CAS(&f->busy, &is, is == 0 ? 1 : 2); is = 0) {
         int64_t left = mproc__left(deadline);
         if (left == 0) return MPROC_ETIMEDOUT;
         if (is != 2 && !mproc__cas32(&f->busy, is, 2)) continue;
         mproc__futex_wait(&f->busy, 2, mproc__least(left, MPROC__SLICE));
     }
-    return 0;
-}
-MPROC__FN void mproc__file_leave(mproc_file *f) {
-    MPROC__STORE(&f->owner, 0);
-    if (MPROC__SWAP(&f->busy, 0) == 2) mproc__futex_wake(&f->busy, 1);
+    int error = f->fd < 0 ? mproc__file_open(f) : 0;
+    if (error != 0) mproc__file_leave(f);
+    return error;
 }
 
 /* Tries for a moment: an append holds the lock for less time than a sleep and a wake-up take. */
@@ -6504,9 +6507,7 @@ MPROC_DEF int mproc_file_lock_shared(mproc_file *file, double timeout) {
 
 MPROC_DEF int mproc_file_unlock(mproc_file *file) {
     if (!mproc__is_file(file)) return MPROC_EINVAL;
-    bool mine = file->held != 0 && file->pid == mproc__self.pid &&
-                MPROC__LOAD(&file->owner) == (uint32_t)mproc__gettid();
-    if (!mine) return MPROC_EPERM;
+    if (MPROC__LOAD(&file->owner) != (uint32_t)mproc__gettid()) return MPROC_EPERM;
     mproc__flock_end(file);
     mproc__file_leave(file);
     return 0;

@@ -904,6 +904,36 @@ START_TEST(append_and_update_exclude_each_other) {
 }
 END_TEST
 
+/* While one thread opens the file anew, for another process has replaced it, the others wait for the handle.
+ */
+static void *count_up_thread(void *arg) {
+    uint64_t seed = (uint64_t)(uintptr_t)&arg;
+    for (int i = 0; i < UPDATES; i++) {
+        MUST_EQ(mproc_file_update(file, edit_counter, NULL), 0);
+        for (volatile uint64_t n = draw(&seed) % 10000; n > 0;) n--; /* it comes back at any instant */
+    }
+    return arg;
+}
+static int count_up_in_two_threads(void *arg) {
+    pthread_t threads_[2];
+    for (int i = 0; i < 2; i++) MUST_EQ(pthread_create(&threads_[i], NULL, count_up_thread, arg), 0);
+    for (int i = 0; i < 2; i++) MUST_EQ(pthread_join(threads_[i], NULL), 0);
+    return 0;
+}
+START_TEST(update_by_threads_with_one_handle_and_by_other_processes) {
+    pid_t pids[2];
+    size_t size;
+    begin();
+    for (int i = 0; i < 2; i++) pids[i] = spawn(count_up_in_two_threads, NULL);
+    for (int i = 0; i < 2; i++) ck_assert_int_eq(ended(pids[i]), 0);
+    char *text = read_all(path, &size);
+    ck_assert_int_eq(atoi(text), 4 * UPDATES);
+    free(text);
+    ck_assert_int_eq(files_in_folder(), 1);
+    finish();
+}
+END_TEST
+
 /* A file that is whole when all its lines say the same number. */
 enum { COPIES = 20000 };
 static bool same_lines(const char *text, size_t size, long *number) {
@@ -1152,5 +1182,6 @@ SUITE_MAIN("file", flck_01_taken_and_dropped, flck_02_03_x60_exclusive_shared_ti
            append_and_locks_of_the_handle, append_waits_for_the_lock, update_changes_the_whole_file,
            update_keeps_link_mode_and_owner, update_of_a_relative_path_after_chdir,
            update_leaves_the_lock_with_its_holder, append_and_update_exclude_each_other,
-           update_is_seen_whole_also_when_killed, killed_while_editing, p1_killed_appenders_and_the_next_one,
+           update_by_threads_with_one_handle_and_by_other_processes, update_is_seen_whole_also_when_killed,
+           killed_while_editing, p1_killed_appenders_and_the_next_one,
            p1_killed_appenders_and_readers_that_lock, x20_no_space_left, x20_limit_of_file_size)
