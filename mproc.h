@@ -3972,9 +3972,9 @@ struct mproc_conn {
 };
 
 struct mproc__pair {
-    int64_t touched;  /* when a holder came or went */
-    uint32_t forks;   /* of the family, when the pipe was made */
-    uint32_t crowded; /* more holders than fit the list: the kernel alone decides */
+    mproc__u64 touched; /* when a holder came or went */
+    uint32_t forks;     /* of the family, when the pipe was made */
+    uint32_t crowded;   /* more holders than fit the list: the kernel alone decides */
     pid_t maker;
     mproc_conn end[2];
     mproc_queue way[2]; /* way[0] leads to end[0] */
@@ -3986,7 +3986,7 @@ MPROC__FN bool mproc__is_conn(const mproc_conn *c) { return mproc__tag_is(c, MPR
 MPROC__FN void mproc__conn_hold(mproc_conn *c, pid_t who, bool used) {
     uint32_t pid = (uint32_t)who;
     bool shown = used && who != c->pair->maker;
-    c->pair->touched = mproc__now();
+    MPROC__STORE(&c->pair->touched, (uint64_t)mproc__now());
     for (int i = 0; i < MPROC__HOLDS; i++) {
         if (MPROC__LOAD(&c->hold[i].pid) != pid) continue;
         if (used) MPROC__STORE(&c->hold[i].used, 1);
@@ -4039,7 +4039,9 @@ MPROC__FN void mproc__conns_inherit(void) {
 MPROC__FN void mproc__pair_tidy(mproc__arena *a, uint32_t number) {
     mproc__pair *p = (mproc__pair *)MPROC__LOAD(&a->pair[number]);
     if (p == NULL || p->crowded) return;
-    if (p->forks != MPROC__LOAD(&a->forks) && mproc__now() - p->touched < MPROC__SECOND) return;
+    if (p->forks != MPROC__LOAD(&a->forks) &&
+        mproc__now() - (int64_t)MPROC__LOAD(&p->touched) < MPROC__SECOND)
+        return;
     if (mproc__conn_held(&p->end[0], false, false) || mproc__conn_held(&p->end[1], false, false)) return;
     MPROC__STORE(&a->pair[number], (void *)NULL);
     for (int k = 0; k < 2; k++) {
@@ -4127,16 +4129,17 @@ MPROC__FN void mproc__conn_let_go(mproc_conn *c) {
     uint32_t pid = (uint32_t)mproc__self.pid;
     for (int i = 0; i < MPROC__HOLDS; i++)
         if (MPROC__LOAD(&c->hold[i].pid) == pid) mproc__cas32(&c->hold[i].pid, pid, 0);
-    c->pair->touched = mproc__now();
+    MPROC__STORE(&c->pair->touched, (uint64_t)mproc__now());
 }
 
 /* The first use of an end in this process, with the other end as it stands here. */
 MPROC__FN void mproc__conn_first_use(mproc_conn *c, mproc__local_port *slot) {
     mproc__local_port *other = mproc__port_slot(c->peer->port.number);
     mproc__conn_hold(c, mproc__self.pid, true);
-    slot->conn = c; /* a port that was adopted late does not know it yet */
-    slot->user = mproc__self.pid;
-    bool inherited = other != NULL && other->conn == c->peer && other->user != mproc__self.pid;
+    MPROC__STORE(&slot->conn, c); /* a port that was adopted late does not know it yet */
+    MPROC__STORE(&slot->user, mproc__self.pid);
+    bool inherited =
+        other != NULL && MPROC__LOAD(&other->conn) == c->peer && MPROC__LOAD(&other->user) != mproc__self.pid;
     if (!inherited || c->pair->maker == mproc__self.pid || !mproc__conn_held(c->peer, false, true)) return;
     mproc__port_forget(&c->peer->port);
     mproc__conn_let_go(c->peer);
@@ -4148,7 +4151,7 @@ MPROC__FN int mproc__conn_enter(mproc_conn *c, int fd[2]) {
     int error = mproc__port_fds(&c->port, fd);
     if (error != 0) return error;
     mproc__local_port *slot = mproc__port_slot(c->port.number);
-    if (slot->user != mproc__self.pid) mproc__conn_first_use(c, slot);
+    if (MPROC__LOAD(&slot->user) != mproc__self.pid) mproc__conn_first_use(c, slot);
     return 0;
 }
 
