@@ -1155,10 +1155,10 @@ START_TEST(x47_many_writers_many_readers) {
 }
 END_TEST
 
-static volatile bool noise;
+static bool noise;
 static void *make_noise(void *arg) {
     mproc_queue *mine = arg;
-    for (int n = 0; noise; n++) {
+    for (int n = 0; PEEK(&noise); n++) {
         MUST_EQ(mproc_queue_put(mine, &n, sizeof n, 5), 0);
         MUST_EQ(mproc_queue_get(mine, &n, sizeof n, 5), sizeof n);
         mproc_queue *other = mproc_queue_new(0);
@@ -1173,7 +1173,7 @@ START_TEST(lock_20_fork_while_threads_are_inside) {
     pthread_t loud[2];
     mproc_queue *mine[2];
     begin(0);
-    noise = true;
+    POKE(&noise, true);
     for (int i = 0; i < 2; i++) {
         mine[i] = mproc_queue_new(0);
         ck_assert_int_eq(pthread_create(&loud[i], NULL, make_noise, mine[i]), 0);
@@ -1189,7 +1189,7 @@ START_TEST(lock_20_fork_while_threads_are_inside) {
         ck_assert_int_eq(status, 0);
         ck_assert_int_eq(get_int(0), 7);
     }
-    noise = false;
+    POKE(&noise, false);
     for (int i = 0; i < 2; i++) {
         ck_assert_int_eq(pthread_join(loud[i], NULL), 0);
         ck_assert_int_eq(mproc_queue_free(mine[i]), 0);
