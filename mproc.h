@@ -1575,8 +1575,7 @@ MPROC__FN void mproc__pools_inherit(void);
 /* In the child: the parent's children are not ours, nor is what tells them of their parent's end. Only the
    pipe ends meant for this child itself stay open. */
 MPROC__FN void mproc__after_fork_child(void) {
-    pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
-    mproc__self.lock = fresh;
+    pthread_mutex_unlock(&mproc__self.lock);
     mproc__self.parent = mproc__self.pid;
     mproc__self.pid = getpid();
     mproc__self.forked = true;
