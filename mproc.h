@@ -1611,6 +1611,7 @@ MPROC__FN int mproc__self_prepare(void) {
     mproc__self.current.name = "MainProcess";
     mproc__self.current.exitcode = MPROC_NO_EXITCODE;
     unsigned char cpus[1024];
+    memset(cpus, 0, sizeof cpus); /* memory checkers do not see what a system call by number writes */
     long bytes = syscall(SYS_sched_getaffinity, 0, sizeof cpus, cpus), n = 0;
     for (long i = 0; i < bytes; i++) n += __builtin_popcount(cpus[i]);
     mproc__spinning_helps = n > 1;
@@ -2975,6 +2976,7 @@ MPROC__FN int mproc__cgroup_cpus(int most) {
 
 MPROC_DEF int mproc_cpu_count(void) {
     unsigned char set[1024]; /* the call itself, not libc's cpu_set_t, which ends at 1024 processors */
+    memset(set, 0, sizeof set);
     long bytes = syscall(SYS_sched_getaffinity, 0, sizeof set, set);
     int n = 0;
     for (long i = 0; i < bytes; i++) n += __builtin_popcount(set[i]);
