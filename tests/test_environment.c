@@ -413,7 +413,7 @@ static int no_pipe_pages(int how) {
 
 static int own_mounts(void) {
     if (unshare(CLONE_NEWNS) != 0) return skip("no mount namespace of its own");
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) return skip("cannot make mounts private");
+    if (mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0) return skip("cannot make mounts private");
     return 0;
 }
 static int no_proc(int how) {

@@ -1096,7 +1096,7 @@ static int with_a_tiny_disk(void *arg) {
     (void)arg;
     char block[60000];
     memset(block, 'b', sizeof block);
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("tmpfs", folder, "tmpfs", 0, "size=64k") != 0) {
         printf("skipped, no small disk without privileges: %s\n", strerror(errno));
         return 0;

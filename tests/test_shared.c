@@ -437,7 +437,7 @@ static int limited_address_space(void *arg) {
 
 static int tiny_dev_shm(void *arg) {
     (void)arg;
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=64k") != 0) {
         printf("skipped, no small /dev/shm without privileges: %s\n", strerror(errno));
         return 0;
