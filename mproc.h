@@ -728,6 +728,7 @@ MPROC_DEF int mproc_dump(FILE *out);
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -964,9 +965,7 @@ MPROC__FN void mproc__close(int *fd) {
     *fd = -1;
 }
 
-MPROC__FN int mproc__pipe(int fd[2], int flags) {
-    fd[0] = fd[1] = -1; /* memory checkers do not see what a system call by number writes */
-    if (syscall(SYS_pipe2, fd, O_CLOEXEC | flags) != 0) return -errno;
+MPROC__FN int mproc__pair_above_stdio(int fd[2]) {
     fd[0] = mproc__fd_above_stdio(fd[0]);
     int error = fd[0] < 0 ? -errno : 0;
     fd[1] = mproc__fd_above_stdio(fd[1]);
@@ -975,6 +974,11 @@ MPROC__FN int mproc__pipe(int fd[2], int flags) {
     mproc__close(&fd[0]);
     mproc__close(&fd[1]);
     return error;
+}
+
+MPROC__FN int mproc__pipe(int fd[2], int flags) {
+    fd[0] = fd[1] = -1; /* memory checkers do not see what a system call by number writes */
+    return syscall(SYS_pipe2, fd, O_CLOEXEC | flags) == 0 ? mproc__pair_above_stdio(fd) : -errno;
 }
 
 MPROC__FN int mproc__pidfd_open(pid_t pid) {
@@ -1003,11 +1007,28 @@ MPROC__FN pid_t mproc__gettid(void) {
     return mproc__own_tid;
 }
 
+/* Where there are no pidfds: is it a zombie, as far as /proc tells? While threads of it run, it is none. */
+MPROC__FN bool mproc__zombie(pid_t pid) {
+    char text[512], state = 0;
+    int threads = 0;
+    snprintf(text, sizeof text, "/proc/%d/stat", (int)pid);
+    int fd = mproc__open(text, O_RDONLY | O_CLOEXEC, 0);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    mproc__close(&fd);
+    text[n > 0 ? n : 0] = 0;
+    const char *name_end = strrchr(text, ')');
+    if (name_end == NULL ||
+        sscanf(name_end, ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %d", &state,
+               &threads) != 2)
+        return false;
+    return (state == 'Z' || state == 'X') && threads <= 1;
+}
+
 /* Is this thread of this process still there? A zombie is not. */
 MPROC__FN bool mproc__alive(pid_t pid, pid_t tid) {
     if (syscall(SYS_tgkill, pid, tid, 0) != 0 && errno == ESRCH) return false;
     int fd = mproc__pidfd_open(pid);
-    if (fd < 0) return errno != ESRCH;
+    if (fd < 0) return errno != ESRCH && !mproc__zombie(pid);
     bool ended = mproc__poll(fd, POLLIN, 0);
     close(fd);
     return !ended;
@@ -1497,9 +1518,9 @@ struct mproc__child {
     bool fd_shown;    /* mproc_process_fd gave the pidfd away: keep it until close */
     int exitcode;     /* once ended */
     int users;        /* threads waiting for it right now */
-    int pidfd;        /* or, where the kernel refuses pidfds, a pipe that the child keeps open; or -1 */
+    int pidfd;    /* or, where the kernel refuses pidfds, a socket whose other end the child keeps; or -1 */
     int life[2];  /* a pipe whose write end only this process holds: its end tells the child of ours; or -1 */
-    int sentinel; /* the write end of that other pipe, while being started; or -1 */
+    int sentinel; /* that other end, while being started; or -1 */
 };
 
 typedef struct mproc__last_call mproc__last_call;
@@ -1583,6 +1604,7 @@ MPROC__FN void mproc__after_fork_child(void) {
     mproc__self.current.pid = mproc__self.pid;
     mproc__own_seat = NULL;
     mproc__own_tid = 0;
+    if (mproc__self.own != NULL) mproc__child_fds_close(mproc__self.own);
     for (mproc__child *c = mproc__self.children, *next; c != NULL; c = next) {
         next = c->next;
         if (c == mproc__starting) {
@@ -2594,7 +2616,8 @@ MPROC__FN void mproc__child_unlink(mproc__child *c) { /* with the lock held */
 MPROC__FN int mproc__child_pipes(mproc__child *c, bool tied) {
     int fd[2], error = tied ? mproc__pipe(c->life, 0) : 0;
     if (error != 0 || mproc__self.pidfd_works) return error;
-    error = mproc__pipe(fd, 0);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) != 0) return -errno;
+    error = mproc__pair_above_stdio(fd);
     if (error != 0) return error;
     c->pidfd = fd[0];
     c->sentinel = fd[1];
