@@ -788,7 +788,12 @@ extern long(syscall)(long, ...); /* musl's <unistd.h> may have hidden it, and sh
 /* For words that are changed atomically: some 32-bit processors' ABIs align 64 bits to 4 bytes only. */
 typedef uint64_t mproc__u64 __attribute__((aligned(8)));
 
+/* On 64-bit RISC-V gcc before 13.3 compares the whole register that holds old, and then says that it was
+   equal if its lower half is: so the upper half is set right. */
 MPROC__FN bool mproc__cas32(uint32_t *word, uint32_t old, uint32_t desired) {
+#if defined(__riscv) && __riscv_xlen == 64
+    __asm__("sext.w %0, %0" : "+r"(old));
+#endif
     return MPROC__CAS(word, &old, desired);
 }
 MPROC__FN bool mproc__cas64(uint64_t *word, uint64_t old, uint64_t desired) {
