@@ -863,6 +863,13 @@ MPROC__FN void mproc__futex_wait(uint32_t *word, uint32_t expected, int64_t ns) 
 #endif
 }
 
+/* The same within a wait: MPROC__SLICE at most. False, and no sleep, when the time is up. */
+MPROC__FN bool mproc__nap(uint32_t *word, uint32_t expected, int64_t deadline) {
+    int64_t left = mproc__left(deadline);
+    if (left > 0) mproc__futex_wait(word, expected, mproc__least(left, MPROC__SLICE));
+    return left > 0;
+}
+
 /* Signal handlers may call this. */
 MPROC__FN void mproc__futex_wake(uint32_t *word, int count) {
 #ifdef SYS_futex
@@ -880,9 +887,7 @@ MPROC__FN void mproc__flag_wake(uint32_t *flag, int count) {
     MPROC__STORE(flag, 0);
     mproc__futex_wake(flag, count);
 }
-MPROC__FN void mproc__flag_sleep(uint32_t *flag, int64_t deadline) {
-    mproc__futex_wait(flag, 1, mproc__least(mproc__left(deadline), MPROC__SLICE));
-}
+MPROC__FN void mproc__flag_sleep(uint32_t *flag, int64_t deadline) { mproc__nap(flag, 1, deadline); }
 
 /* Spinning: what another processor is about to do comes sooner than a sleep and a wake-up would take, so
    before the first sleep of a wait the word is watched for a moment: long enough for the other side to be
@@ -1911,6 +1916,12 @@ MPROC__FN int mproc__object_free(void *object) {
     mproc__dealloc(object);
     return 0;
 }
+/* The whole of it for an object that is in use only while somebody waits. */
+MPROC__FN int mproc__unawaited_free(void *object, uint32_t kind) {
+    if (object == NULL) return 0;
+    if (!mproc__tag_is(object, kind)) return MPROC_EINVAL;
+    return mproc__awaited(object) ? MPROC_EBUSY : mproc__object_free(object);
+}
 
 MPROC_DEF mproc_lock *mproc_lock_new(void) {
     mproc_lock *lock = (mproc_lock *)mproc__object_new(sizeof *lock);
@@ -2106,8 +2117,6 @@ struct mproc_rlock {
     uint32_t depth;
 };
 
-MPROC__FN bool mproc__is_rlock(const mproc_rlock *lock) { return mproc__tag_is(lock, MPROC__RLOCK); }
-
 MPROC_DEF mproc_rlock *mproc_rlock_new(void) {
     mproc_rlock *lock = (mproc_rlock *)mproc__object_new(sizeof *lock);
     if (lock == NULL) return NULL;
@@ -2117,7 +2126,7 @@ MPROC_DEF mproc_rlock *mproc_rlock_new(void) {
 
 MPROC_DEF int mproc_rlock_acquire(mproc_rlock *lock, double timeout) {
     int64_t deadline;
-    if (!mproc__is_rlock(lock) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    if (!mproc__tag_is(lock, MPROC__RLOCK) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     int error = mproc__mutex_lock(&lock->mutex, 0);
     if (error == -ETIMEDOUT && deadline != 0) {
         mproc__waits_on(lock);
@@ -2134,7 +2143,7 @@ MPROC_DEF int mproc_rlock_acquire(mproc_rlock *lock, double timeout) {
 }
 
 MPROC_DEF int mproc_rlock_release(mproc_rlock *lock) {
-    if (!mproc__is_rlock(lock)) return MPROC_EINVAL;
+    if (!mproc__tag_is(lock, MPROC__RLOCK)) return MPROC_EINVAL;
     if (MPROC__LOAD(&lock->holder) != (uint32_t)mproc__gettid()) return MPROC_EPERM;
     if (--lock->depth == 0) MPROC__STORE(&lock->holder, 0);
     return mproc__mutex_unlock(&lock->mutex);
@@ -2142,7 +2151,7 @@ MPROC_DEF int mproc_rlock_release(mproc_rlock *lock) {
 
 MPROC_DEF int mproc_rlock_free(mproc_rlock *lock) {
     if (lock == NULL) return 0;
-    if (!mproc__is_rlock(lock)) return MPROC_EINVAL;
+    if (!mproc__tag_is(lock, MPROC__RLOCK)) return MPROC_EINVAL;
     if (MPROC__LOAD(&lock->holder) == (uint32_t)mproc__gettid())
         return MPROC_EBUSY; /* libc would let it in */
     int error = mproc__mutex_retire(&lock->mutex, lock);
@@ -2160,8 +2169,6 @@ struct mproc_semaphore {
     uint32_t word;
     uint32_t most; /* bounded: release goes no further */
 };
-
-MPROC__FN bool mproc__is_semaphore(const mproc_semaphore *s) { return mproc__tag_is(s, MPROC__SEMAPHORE); }
 
 MPROC__FN mproc_semaphore *mproc__semaphore_make(unsigned value, uint32_t most) {
     if (value > INT32_MAX) return (mproc_semaphore *)mproc__fail(MPROC_EINVAL);
@@ -2187,28 +2194,24 @@ MPROC__FN bool mproc__semaphore_try(mproc_semaphore *s) {
 
 MPROC_DEF int mproc_semaphore_acquire(mproc_semaphore *semaphore, double timeout) {
     int64_t deadline;
-    if (!mproc__is_semaphore(semaphore) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    if (!mproc__tag_is(semaphore, MPROC__SEMAPHORE) || !mproc__deadline(timeout, &deadline))
+        return MPROC_EINVAL;
     if (mproc__semaphore_try(semaphore)) return 0;
     if (deadline == 0) return MPROC_ETIMEDOUT;
-    int error = 0;
+    bool got, in_time = true;
     mproc__waits_on(semaphore);
-    for (;;) {
-        uint32_t sleeping = __atomic_fetch_or(&semaphore->word, 1, __ATOMIC_SEQ_CST) | 1;
-        if (mproc__semaphore_try(semaphore)) break;
-        int64_t left = mproc__left(deadline);
-        if (left == 0) {
-            error = MPROC_ETIMEDOUT;
-            break;
-        }
-        if (sleeping == 1) mproc__futex_wait(&semaphore->word, 1, mproc__least(left, MPROC__SLICE));
-    }
+    do {
+        __atomic_fetch_or(&semaphore->word, 1, __ATOMIC_SEQ_CST);
+        got = mproc__semaphore_try(semaphore);
+        if (!got) in_time = mproc__nap(&semaphore->word, 1, deadline);
+    } while (!got && in_time);
     if (MPROC__LOAD(&semaphore->word) > 1) mproc__futex_wake(&semaphore->word, 1); /* one more may go on */
     mproc__waits_on(NULL);
-    return error;
+    return got ? 0 : MPROC_ETIMEDOUT;
 }
 
 MPROC_DEF int mproc_semaphore_release(mproc_semaphore *semaphore) {
-    if (!mproc__is_semaphore(semaphore)) return MPROC_EINVAL;
+    if (!mproc__tag_is(semaphore, MPROC__SEMAPHORE)) return MPROC_EINVAL;
     uint32_t word = MPROC__LOAD(&semaphore->word);
     do {
         if (word >> 1 >= semaphore->most) return -ERANGE;
@@ -2218,13 +2221,12 @@ MPROC_DEF int mproc_semaphore_release(mproc_semaphore *semaphore) {
 }
 
 MPROC_DEF int mproc_semaphore_value(mproc_semaphore *semaphore) {
-    return mproc__is_semaphore(semaphore) ? (int)(MPROC__LOAD(&semaphore->word) >> 1) : MPROC_EINVAL;
+    return mproc__tag_is(semaphore, MPROC__SEMAPHORE) ? (int)(MPROC__LOAD(&semaphore->word) >> 1)
+                                                      : MPROC_EINVAL;
 }
 
 MPROC_DEF int mproc_semaphore_free(mproc_semaphore *semaphore) {
-    if (semaphore == NULL) return 0;
-    if (!mproc__is_semaphore(semaphore)) return MPROC_EINVAL;
-    return mproc__awaited(semaphore) ? MPROC_EBUSY : mproc__object_free(semaphore);
+    return mproc__unawaited_free(semaphore, MPROC__SEMAPHORE);
 }
 
 /* ---- Event --------------------------------------------------------------------------------------------- */
@@ -2238,15 +2240,13 @@ struct mproc_event {
     uint32_t word;
 };
 
-MPROC__FN bool mproc__is_event(const mproc_event *e) { return mproc__tag_is(e, MPROC__EVENT); }
-
 MPROC_DEF mproc_event *mproc_event_new(void) {
     mproc_event *e = (mproc_event *)mproc__object_new(sizeof *e);
     return e == NULL ? NULL : (mproc_event *)mproc__object_ready(e, MPROC__EVENT, 0);
 }
 
 MPROC_DEF int mproc_event_set(mproc_event *event) {
-    if (!mproc__is_event(event)) return MPROC_EINVAL;
+    if (!mproc__tag_is(event, MPROC__EVENT)) return MPROC_EINVAL;
     uint32_t word = MPROC__LOAD(&event->word);
     do {
         if (word & 1) return 0;
@@ -2256,44 +2256,35 @@ MPROC_DEF int mproc_event_set(mproc_event *event) {
 }
 
 MPROC_DEF int mproc_event_clear(mproc_event *event) {
-    if (!mproc__is_event(event)) return MPROC_EINVAL;
+    if (!mproc__tag_is(event, MPROC__EVENT)) return MPROC_EINVAL;
     __atomic_fetch_and(&event->word, ~(uint32_t)1, __ATOMIC_SEQ_CST);
     return 0;
 }
 
 MPROC_DEF bool mproc_event_is_set(mproc_event *event) {
-    return mproc__is_event(event) && (MPROC__LOAD(&event->word) & 1) != 0;
+    return mproc__tag_is(event, MPROC__EVENT) && (MPROC__LOAD(&event->word) & 1) != 0;
 }
 
 MPROC_DEF int mproc_event_wait(mproc_event *event, double timeout) {
     int64_t deadline;
-    if (!mproc__is_event(event) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    if (!mproc__tag_is(event, MPROC__EVENT) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     uint32_t first = MPROC__LOAD(&event->word), sets = ~(uint32_t)3;
     if (first & 1) return 0;
     if (deadline == 0) return MPROC_ETIMEDOUT;
     if (mproc__spin_while(&event->word, sets, first & sets)) return 0;
-    int error = 0;
+    bool was_set, in_time = true;
     mproc__waits_on(event);
-    for (;;) {
+    do {
         uint32_t word = MPROC__LOAD(&event->word);
         while ((word & sets) == (first & sets) && !MPROC__CAS(&event->word, &word, word | 2)) continue;
-        if ((word & sets) != (first & sets)) break;
-        int64_t left = mproc__left(deadline);
-        if (left == 0) {
-            error = MPROC_ETIMEDOUT;
-            break;
-        }
-        mproc__futex_wait(&event->word, word | 2, mproc__least(left, MPROC__SLICE));
-    }
+        was_set = (word & sets) != (first & sets);
+        if (!was_set) in_time = mproc__nap(&event->word, word | 2, deadline);
+    } while (!was_set && in_time);
     mproc__waits_on(NULL);
-    return error;
+    return was_set ? 0 : MPROC_ETIMEDOUT;
 }
 
-MPROC_DEF int mproc_event_free(mproc_event *event) {
-    if (event == NULL) return 0;
-    if (!mproc__is_event(event)) return MPROC_EINVAL;
-    return mproc__awaited(event) ? MPROC_EBUSY : mproc__object_free(event);
-}
+MPROC_DEF int mproc_event_free(mproc_event *event) { return mproc__unawaited_free(event, MPROC__EVENT); }
 
 /* ---- Condition ----------------------------------------------------------------------------------------- */
 
@@ -2317,8 +2308,6 @@ struct mproc_condition {
     mproc__waiter *first;
 };
 
-MPROC__FN bool mproc__is_condition(const mproc_condition *c) { return mproc__tag_is(c, MPROC__CONDITION); }
-
 MPROC_DEF mproc_condition *mproc_condition_new(mproc_lock *lock) {
     if (lock != NULL && !mproc__is_lock(lock)) return (mproc_condition *)mproc__fail(MPROC_EINVAL);
     mproc_condition *c = (mproc_condition *)mproc__object_new(sizeof *c);
@@ -2329,10 +2318,11 @@ MPROC_DEF mproc_condition *mproc_condition_new(mproc_lock *lock) {
 }
 
 MPROC_DEF int mproc_condition_acquire(mproc_condition *condition, double timeout) {
-    return mproc__is_condition(condition) ? mproc_lock_acquire(condition->lock, timeout) : MPROC_EINVAL;
+    return mproc__tag_is(condition, MPROC__CONDITION) ? mproc_lock_acquire(condition->lock, timeout)
+                                                      : MPROC_EINVAL;
 }
 MPROC_DEF int mproc_condition_release(mproc_condition *condition) {
-    return mproc__is_condition(condition) ? mproc_lock_release(condition->lock) : MPROC_EINVAL;
+    return mproc__tag_is(condition, MPROC__CONDITION) ? mproc_lock_release(condition->lock) : MPROC_EINVAL;
 }
 
 /* With the lock held: takes an entry out of the list and frees it. */
@@ -2360,7 +2350,7 @@ MPROC__FN void mproc__condition_notify(mproc_condition *c, size_t n) {
 }
 
 MPROC__FN int mproc__condition_call(mproc_condition *c, size_t n) {
-    if (!mproc__is_condition(c)) return MPROC_EINVAL;
+    if (!mproc__tag_is(c, MPROC__CONDITION)) return MPROC_EINVAL;
     if (!mproc__lock_mine(c->lock)) return MPROC_EPERM;
     if (c->first != NULL) mproc__condition_notify(c, n);
     return 0;
@@ -2415,14 +2405,16 @@ MPROC__FN int mproc__condition_wait(mproc_condition *c, int64_t deadline) {
 
 MPROC_DEF int mproc_condition_wait(mproc_condition *condition, double timeout) {
     int64_t deadline;
-    if (!mproc__is_condition(condition) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    if (!mproc__tag_is(condition, MPROC__CONDITION) || !mproc__deadline(timeout, &deadline))
+        return MPROC_EINVAL;
     return mproc__condition_wait(condition, deadline);
 }
 
 MPROC_DEF int mproc_condition_wait_for(mproc_condition *condition, bool (*predicate)(void *ctx), void *ctx,
                                        double timeout) {
     int64_t deadline;
-    if (!mproc__is_condition(condition) || predicate == NULL || !mproc__deadline(timeout, &deadline))
+    if (!mproc__tag_is(condition, MPROC__CONDITION) || predicate == NULL ||
+        !mproc__deadline(timeout, &deadline))
         return MPROC_EINVAL;
     if (!mproc__lock_mine(condition->lock)) return MPROC_EPERM;
     int error = 0;
@@ -2432,7 +2424,7 @@ MPROC_DEF int mproc_condition_wait_for(mproc_condition *condition, bool (*predic
 
 MPROC_DEF int mproc_condition_free(mproc_condition *condition) {
     if (condition == NULL) return 0;
-    if (!mproc__is_condition(condition)) return MPROC_EINVAL;
+    if (!mproc__tag_is(condition, MPROC__CONDITION)) return MPROC_EINVAL;
     if (mproc__awaited(condition)) return MPROC_EBUSY;
     for (const mproc__waiter *w = condition->first; w != NULL; w = w->next) /* notified, and not back yet */
         if (mproc__alive((pid_t)w->pid, (pid_t)w->tid)) return MPROC_EBUSY;
@@ -2461,7 +2453,6 @@ struct mproc_barrier {
 
 #define MPROC__BROKEN ((uint64_t)1 << 16)
 
-MPROC__FN bool mproc__is_barrier(const mproc_barrier *b) { return mproc__tag_is(b, MPROC__BARRIER); }
 MPROC__FN uint32_t mproc__arrived(uint64_t word) { return (uint32_t)(word & 0xffff); }
 MPROC__FN uint32_t mproc__generation(uint64_t word) { return (uint32_t)(word >> 33); }
 
@@ -2519,12 +2510,9 @@ MPROC__FN int mproc__barrier_await(mproc_barrier *b, uint32_t generation, int64_
         uint32_t bell = MPROC__LOAD(&b->bell);
         int outcome = mproc__barrier_outcome(MPROC__LOAD(&b->word), generation);
         if (outcome <= 0) return outcome;
-        int64_t left = mproc__left(deadline);
-        if (left == 0 && mproc__barrier_break(b, generation)) return MPROC_ETIMEDOUT;
-        if (left == 0) continue;
-        mproc__futex_wait(&b->bell, bell, mproc__least(left, MPROC__SLICE));
-        if (MPROC__LOAD(&b->bell) == bell && mproc__barrier_bereft(b, generation))
-            mproc__barrier_break(b, generation);
+        bool in_time = mproc__nap(&b->bell, bell, deadline);
+        if (in_time && (MPROC__LOAD(&b->bell) != bell || !mproc__barrier_bereft(b, generation))) continue;
+        if (mproc__barrier_break(b, generation) && !in_time) return MPROC_ETIMEDOUT;
     }
 }
 
@@ -2545,7 +2533,7 @@ MPROC__FN int mproc__barrier_arrive(mproc_barrier *b, mproc__seat *seat, uint32_
 MPROC_DEF int mproc_barrier_wait(mproc_barrier *barrier, double timeout) {
     int64_t deadline;
     uint32_t generation;
-    if (!mproc__is_barrier(barrier) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    if (!mproc__tag_is(barrier, MPROC__BARRIER) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     mproc__seat *seat = mproc__seat_get();
     if (seat == NULL) return MPROC_EAGAIN;
     mproc__waits_on(barrier);
@@ -2558,14 +2546,14 @@ MPROC_DEF int mproc_barrier_wait(mproc_barrier *barrier, double timeout) {
 }
 
 MPROC_DEF int mproc_barrier_abort(mproc_barrier *barrier) {
-    if (!mproc__is_barrier(barrier)) return MPROC_EINVAL;
+    if (!mproc__tag_is(barrier, MPROC__BARRIER)) return MPROC_EINVAL;
     __atomic_fetch_or(&barrier->word, MPROC__BROKEN, __ATOMIC_SEQ_CST);
     mproc__barrier_ring(barrier);
     return 0;
 }
 
 MPROC_DEF int mproc_barrier_reset(mproc_barrier *barrier) {
-    if (!mproc__is_barrier(barrier)) return MPROC_EINVAL;
+    if (!mproc__tag_is(barrier, MPROC__BARRIER)) return MPROC_EINVAL;
     uint64_t word = MPROC__LOAD(&barrier->word);
     while (!MPROC__CAS(&barrier->word, &word, mproc__next_generation(word, true))) continue;
     mproc__barrier_ring(barrier);
@@ -2573,9 +2561,7 @@ MPROC_DEF int mproc_barrier_reset(mproc_barrier *barrier) {
 }
 
 MPROC_DEF int mproc_barrier_free(mproc_barrier *barrier) {
-    if (barrier == NULL) return 0;
-    if (!mproc__is_barrier(barrier)) return MPROC_EINVAL;
-    return mproc__awaited(barrier) ? MPROC_EBUSY : mproc__object_free(barrier);
+    return mproc__unawaited_free(barrier, MPROC__BARRIER);
 }
 
 /* ---- Processes ----------------------------------------------------------------------------------------- */
@@ -4009,8 +3995,6 @@ struct mproc__pair {
     mproc_queue way[2]; /* way[0] leads to end[0] */
 };
 
-MPROC__FN bool mproc__is_conn(const mproc_conn *c) { return mproc__tag_is(c, MPROC__CONN); }
-
 /* Enters a process among the holders of an end. */
 MPROC__FN void mproc__conn_hold(mproc_conn *c, pid_t who, bool used) {
     uint32_t pid = (uint32_t)who;
@@ -4176,7 +4160,7 @@ MPROC__FN void mproc__conn_first_use(mproc_conn *c, mproc__local_port *slot) {
 
 /* Begins a call on an end: this process's descriptors for it, and the note that it uses it. */
 MPROC__FN int mproc__conn_enter(mproc_conn *c, int fd[2]) {
-    if (!mproc__is_conn(c)) return MPROC_EINVAL;
+    if (!mproc__tag_is(c, MPROC__CONN)) return MPROC_EINVAL;
     int error = mproc__port_fds(&c->port, fd);
     if (error != 0) return error;
     mproc__local_port *slot = mproc__port_slot(c->port.number);
@@ -4253,7 +4237,7 @@ MPROC_DEF int mproc_conn_fd(mproc_conn *conn) {
 }
 
 MPROC_DEF int mproc_conn_close(mproc_conn *conn) {
-    if (!mproc__is_conn(conn)) return MPROC_EINVAL;
+    if (!mproc__tag_is(conn, MPROC__CONN)) return MPROC_EINVAL;
     mproc__port_close(&conn->port);
     mproc__conn_let_go(conn);
     return 0;
@@ -4264,7 +4248,7 @@ MPROC_DEF int mproc_conn_close(mproc_conn *conn) {
 MPROC__FN void mproc__conn_given(void *arg, pid_t pid) {
     mproc_conn *c = (mproc_conn *)arg;
     int fd[2];
-    if (!mproc__is_conn(c)) return;
+    if (!mproc__tag_is(c, MPROC__CONN)) return;
     if (pid == mproc__self.pid) mproc__conn_enter(c, fd);
     else mproc__conn_hold(c, pid, true);
 }
@@ -4308,8 +4292,6 @@ MPROC__FN mproc__ring_end *mproc__ring_at(const mproc_ring *r, bool put) {
 }
 MPROC__FN char *mproc__ring_data(const mproc_ring *r) { return mproc__ring_lines(r) + 2 * MPROC__RING_END; }
 
-MPROC__FN bool mproc__is_ring(const mproc_ring *r) { return mproc__tag_is(r, MPROC__RING); }
-
 MPROC_DEF mproc_ring *mproc_ring_new(size_t item_size, size_t capacity) {
     if (item_size == 0 || capacity == 0) return (mproc_ring *)mproc__fail(MPROC_EINVAL);
     if (capacity > SIZE_MAX / 4 || item_size > SIZE_MAX / 4 / capacity)
@@ -4328,7 +4310,7 @@ MPROC__FN size_t mproc__ring_count(const mproc_ring *r, size_t head, size_t tail
 }
 
 MPROC_DEF size_t mproc_ring_size(mproc_ring *ring) {
-    if (!mproc__is_ring(ring)) return 0;
+    if (!mproc__tag_is(ring, MPROC__RING)) return 0;
     size_t n = mproc__ring_count(ring, MPROC__LOAD(&mproc__ring_at(ring, false)->at),
                                  MPROC__LOAD(&mproc__ring_at(ring, true)->at));
     return n > ring->capacity ? ring->capacity : n; /* the ends moved between the two looks */
@@ -4414,7 +4396,7 @@ MPROC__FN bool mproc__ring_spin(const mproc_ring *r, bool put) {
 /* Moves up to n items: waits for the first of a get, for all of a put. How many, or an error for none. */
 MPROC__FN ssize_t mproc__ring_move(mproc_ring *r, char *items, size_t n, bool put, double timeout) {
     int64_t deadline;
-    if (!mproc__is_ring(r) || items == NULL || n == 0 || !mproc__deadline(timeout, &deadline))
+    if (!mproc__tag_is(r, MPROC__RING) || items == NULL || n == 0 || !mproc__deadline(timeout, &deadline))
         return MPROC_EINVAL;
     uint32_t *sleep = &r->sleep[put];
     size_t done = 0;
@@ -4465,7 +4447,7 @@ MPROC_DEF ssize_t mproc_ring_get_many(mproc_ring *ring, void *items, size_t n, d
 
 /* Under the tail's lock, so that no put is under way that would come after the last get. */
 MPROC_DEF int mproc_ring_close(mproc_ring *ring) {
-    if (!mproc__is_ring(ring)) return MPROC_EINVAL;
+    if (!mproc__tag_is(ring, MPROC__RING)) return MPROC_EINVAL;
     int error = mproc__ring_lock(mproc__ring_at(ring, true), MPROC__NEVER);
     if (error != 0) return error;
     MPROC__STORE(&ring->closed, 1);
@@ -4477,7 +4459,7 @@ MPROC_DEF int mproc_ring_close(mproc_ring *ring) {
 
 MPROC_DEF int mproc_ring_free(mproc_ring *ring) {
     if (ring == NULL) return 0;
-    if (!mproc__is_ring(ring)) return MPROC_EINVAL;
+    if (!mproc__tag_is(ring, MPROC__RING)) return MPROC_EINVAL;
     int error = mproc__mutex_retire(&mproc__ring_at(ring, false)->lock, ring);
     if (error == 0) error = mproc__mutex_retire(&mproc__ring_at(ring, true)->lock, ring);
     return error != 0 ? error : mproc__object_free(ring);
