@@ -1678,19 +1678,15 @@ MPROC__FN int mproc__init(void) {
 
 /* A queue's pipe is inherited by every process forked after the queue was made: fork copies the table above
    too, so the child knows it has it. A process forked earlier opens the pipe, at its first use of the queue,
-   out of /proc/PID/fd of a process that has it: the maker, one that opened it so before, or any other. */
-
-typedef struct mproc__holder {
-    uint32_t pid; /* 0: none */
-    int fd[2];    /* its numbers for the port's descriptors */
-} mproc__holder;
+   out of /proc/PID/fd: of the holder (the maker, or who had to search last), or of any other process that
+   has it. */
 
 typedef struct mproc__port {
     uint32_t number;   /* its place in every process's table */
     mproc__u64 serial; /* never used twice, so a stale table entry shows */
-    uint64_t inode[2]; /* of the descriptors: what was opened is checked against it */
-    mproc__holder maker;
-    mproc__holder holder[8]; /* processes that opened it later */
+    uint64_t inode[2]; /* of the descriptors, 0: none; what was opened is checked against it */
+    uint32_t holder;   /* the process where to look first; */
+    int fd[2];         /* under these numbers. A torn entry only fails the check */
 } mproc__port;
 
 MPROC__FN mproc__local_port *mproc__port_slot(uint32_t number) {
@@ -1731,45 +1727,22 @@ MPROC__FN uint64_t mproc__inode(int fd) {
     return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_ino : 0;
 }
 
-/* Makes fd[0] (to read) and fd[1] (to write) a port of the family. On failure they are still the caller's. */
-MPROC__FN int mproc__port_make(mproc__port *port, const int fd[2], mproc_conn *conn) {
-    int number = mproc__port_number();
-    if (number < 0) return number;
-    memset(port, 0, sizeof *port);
-    port->number = (uint32_t)number;
-    port->serial = MPROC__ADD(&mproc__shared->serial, 1);
-    port->maker.pid = (uint32_t)mproc__self.pid;
-    for (int i = 0; i < 2; i++) {
-        port->maker.fd[i] = fd[i];
-        port->inode[i] = mproc__inode(fd[i]);
-    }
-    pthread_mutex_lock(&mproc__self.lock);
-    mproc__local_port *slot = mproc__port_slot(port->number);
-    if (slot != NULL) {
-        mproc__port_keep(slot, port->serial, fd);
-        slot->conn = conn;
-    }
-    pthread_mutex_unlock(&mproc__self.lock);
-    uint32_t used = MPROC__LOAD(&mproc__shared->ports_used);
-    while (used <= (uint32_t)number && !MPROC__CAS(&mproc__shared->ports_used, &used, (uint32_t)number + 1))
-        continue;
-    if (slot != NULL) return 0;
-    __atomic_fetch_and(&mproc__shared->port[number / 32], ~((uint32_t)1 << number % 32), __ATOMIC_SEQ_CST);
-    return -ENOMEM;
-}
-
-/* Closes this process's descriptors for the port; it may open them again. */
-MPROC__FN void mproc__port_forget(mproc__port *port) {
+/* Closes this process's descriptors for the port, and enters this serial for it. */
+MPROC__FN void mproc__port_drop(mproc__port *port, uint64_t serial) {
     const int none[2] = {-1, -1};
     pthread_mutex_lock(&mproc__self.lock);
     mproc__local_port *slot = mproc__port_slot(port->number);
-    if (slot != NULL && slot->serial == port->serial) mproc__port_keep(slot, 0, none);
+    if (slot != NULL) mproc__port_keep(slot, serial, none);
     pthread_mutex_unlock(&mproc__self.lock);
 }
+/* This process may open it again; */
+MPROC__FN void mproc__port_forget(mproc__port *port) { mproc__port_drop(port, 0); }
+/* is done with it, and so are the children it forks from now on. */
+MPROC__FN void mproc__port_close(mproc__port *port) { mproc__port_drop(port, ~port->serial); }
 
 MPROC__FN void mproc__port_free(mproc__port *port) {
-    mproc__port_forget(port);
     uint32_t bit = (uint32_t)1 << port->number % 32;
+    mproc__port_forget(port);
     __atomic_fetch_and(&mproc__shared->port[port->number / 32], ~bit, __ATOMIC_SEQ_CST);
 }
 
@@ -1781,74 +1754,84 @@ MPROC__FN void mproc__port_close_write(mproc__port *port) {
     pthread_mutex_unlock(&mproc__self.lock);
 }
 
-/* This process is done with the port; so are the children it forks from now on. */
-MPROC__FN void mproc__port_close(mproc__port *port) {
-    const int none[2] = {-1, -1};
+/* Makes fd[0] (to read) and fd[1] (to write) a port of the family. On failure they are still the caller's. */
+MPROC__FN int mproc__port_make(mproc__port *port, const int fd[2], mproc_conn *conn) {
+    int number = mproc__port_number();
+    if (number < 0) return number;
+    uint32_t used = MPROC__LOAD(&mproc__shared->ports_used), end = (uint32_t)number + 1;
+    while (used < end && !MPROC__CAS(&mproc__shared->ports_used, &used, end)) continue;
+    port->number = (uint32_t)number;
+    port->serial = MPROC__ADD(&mproc__shared->serial, 1);
+    port->holder = (uint32_t)mproc__self.pid;
+    for (int i = 0; i < 2; i++) {
+        port->fd[i] = fd[i];
+        port->inode[i] = mproc__inode(fd[i]);
+    }
     pthread_mutex_lock(&mproc__self.lock);
     mproc__local_port *slot = mproc__port_slot(port->number);
-    if (slot != NULL) mproc__port_keep(slot, ~port->serial, none);
+    if (slot != NULL) {
+        mproc__port_keep(slot, port->serial, fd);
+        slot->conn = conn;
+    }
     pthread_mutex_unlock(&mproc__self.lock);
+    if (slot != NULL) return 0;
+    mproc__port_free(port);
+    return MPROC_ENOMEM;
 }
 
 /* Opens one descriptor of the port out of another process; -1 when that is not it. */
 MPROC__FN int mproc__port_open(const mproc__port *port, uint32_t pid, int number, int side) {
     char path[64];
+    struct stat st; /* look before opening: opening a stranger's file could do things, and who has it for
+                       the other direction has the other end */
     snprintf(path, sizeof path, "/proc/%u/fd/%d", (unsigned)pid, number);
-    struct stat st; /* look before opening: opening a stranger's file could do things */
     if (stat(path, &st) != 0 || !S_ISFIFO(st.st_mode) || (uint64_t)st.st_ino != port->inode[side]) return -1;
+    if (lstat(path, &st) != 0 || (st.st_mode & (side == 0 ? S_IRUSR : S_IWUSR)) == 0) return -1;
     int fd = open(path, (side == 0 ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 || mproc__inode(fd) == port->inode[side]) return mproc__fd_above_stdio(fd);
     close(fd);
     return -1;
 }
 
-MPROC__FN bool mproc__port_open_from(const mproc__port *port, const mproc__holder *from, uint32_t pid,
-                                     int fd[2]) {
-    if (pid == 0) return false;
-    for (int i = 0; i < 2; i++) {
-        fd[i] = from->fd[i] >= 0 ? mproc__port_open(port, pid, from->fd[i], i) : -1;
-        if (fd[i] < 0 && from->fd[i] >= 0) {
-            if (i == 1) mproc__close(&fd[0]);
-            return false;
-        }
-    }
-    return true;
+MPROC__FN bool mproc__port_lacks(const mproc__port *port, const int fd[2]) {
+    return (fd[0] < 0 && port->inode[0] != 0) || (fd[1] < 0 && port->inode[1] != 0);
 }
 
-/* The maker has ended: somebody who inherited the pipe has it under the same numbers. */
-MPROC__FN bool mproc__port_open_anywhere(const mproc__port *port, int fd[2]) {
+/* Opens what is lacking out of a process that has it under whatever number. */
+MPROC__FN void mproc__port_search(const mproc__port *port, uint32_t pid, int fd[2]) {
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%u/fd", (unsigned)pid);
+    DIR *dir = opendir(path);
+    for (struct dirent *e; dir != NULL && mproc__port_lacks(port, fd) && (e = readdir(dir)) != NULL;)
+        for (int side = 0; side < 2; side++)
+            if (fd[side] < 0) fd[side] = mproc__port_open(port, pid, atoi(e->d_name), side);
+    if (dir != NULL) closedir(dir);
+}
+
+MPROC__FN void mproc__port_search_all(const mproc__port *port, int fd[2]) {
     DIR *dir = opendir("/proc");
-    bool found = false;
-    for (struct dirent *e; !found && dir != NULL && (e = readdir(dir)) != NULL;) {
-        unsigned long pid = strtoul(e->d_name, NULL, 10);
-        if (pid > 0) found = mproc__port_open_from(port, &port->maker, (uint32_t)pid, fd);
+    for (struct dirent *e; dir != NULL && mproc__port_lacks(port, fd) && (e = readdir(dir)) != NULL;) {
+        int pid = atoi(e->d_name);
+        if (pid > 0) mproc__port_search(port, (uint32_t)pid, fd);
     }
     if (dir != NULL) closedir(dir);
-    return found;
-}
-
-/* Others may get it from us, once those who had it are gone. A torn entry only fails its check. */
-MPROC__FN void mproc__port_announce(mproc__port *port, const int fd[2]) {
-    for (size_t i = 0; i < sizeof port->holder / sizeof *port->holder; i++) {
-        mproc__holder *h = &port->holder[i];
-        uint32_t pid = MPROC__LOAD(&h->pid);
-        if (pid != 0 && kill((pid_t)pid, 0) == 0) continue;
-        if (!mproc__cas32(&h->pid, pid, (uint32_t)mproc__self.pid)) continue;
-        MPROC__STORE(&h->fd[0], fd[0]);
-        MPROC__STORE(&h->fd[1], fd[1]);
-        return;
-    }
 }
 
 MPROC__FN int mproc__port_adopt(mproc__port *port, mproc__local_port *slot) {
-    int fd[2] = {-1, -1};
-    bool found = mproc__port_open_from(port, &port->maker, port->maker.pid, fd);
-    for (size_t i = 0; !found && i < sizeof port->holder / sizeof *port->holder; i++)
-        found = mproc__port_open_from(port, &port->holder[i], MPROC__LOAD(&port->holder[i].pid), fd);
-    if (!found) found = mproc__port_open_anywhere(port, fd);
-    if (!found) return errno == EMFILE || errno == ENFILE ? -errno : -EBADF;
+    int fd[2];
+    for (int i = 0; i < 2; i++)
+        fd[i] = mproc__port_open(port, MPROC__LOAD(&port->holder), MPROC__LOAD(&port->fd[i]), i);
+    bool search = mproc__port_lacks(port, fd);
+    if (search) mproc__port_search_all(port, fd);
+    if (mproc__port_lacks(port, fd)) {
+        int error = errno == EMFILE || errno == ENFILE ? -errno : -EBADF;
+        mproc__close(&fd[0]);
+        mproc__close(&fd[1]);
+        return error;
+    }
     mproc__port_keep(slot, port->serial, fd);
-    mproc__port_announce(port, fd);
+    for (int i = 0; search && i < 2; i++) MPROC__STORE(&port->fd[i], fd[i]);
+    if (search) MPROC__STORE(&port->holder, (uint32_t)mproc__self.pid);
     return 0;
 }
 

@@ -74,6 +74,7 @@ static const fault_rule fault_rules[] = {
     {"flock(", "", {EINTR, ENOLCK}, false},
     {"fstat(", "", {EIO, ENOMEM}, false},
     {"stat(", "", {EACCES, ENOMEM}, true},
+    {"lstat(", "", {EACCES, ENOMEM}, true},
     {"access(", "", {EACCES, EIO}, false},
     {"ftruncate(", "", {EINTR, EIO}, false},
     {"rename(", "", {ENOSPC, EACCES}, false},
@@ -204,6 +205,7 @@ static inline void *fault_gave(void *block) {
 #define flock(...)              (fault_hits("flock(" #__VA_ARGS__) ? -1 : flock(__VA_ARGS__))
 #define fstat(...)              fault_fstat("fstat(" #__VA_ARGS__, __VA_ARGS__)
 #define stat(...)               (fault_hits("stat(" #__VA_ARGS__) ? -1 : stat(__VA_ARGS__))
+#define lstat(...)              (fault_hits("lstat(" #__VA_ARGS__) ? -1 : lstat(__VA_ARGS__))
 #define access(...)             (fault_hits("access(" #__VA_ARGS__) ? -1 : access(__VA_ARGS__))
 #define ftruncate(...)          (fault_hits("ftruncate(" #__VA_ARGS__) ? -1 : ftruncate(__VA_ARGS__))
 #define rename(...)             (fault_hits("rename(" #__VA_ARGS__) ? -1 : rename(__VA_ARGS__))
@@ -245,6 +247,7 @@ static inline void *fault_gave(void *block) {
 #undef flock
 #undef fstat
 #undef stat
+#undef lstat
 #undef access
 #undef ftruncate
 #undef rename
