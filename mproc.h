@@ -757,12 +757,20 @@ extern long(syscall)(long, ...); /* musl's <unistd.h> may have hidden it, and sh
 #ifndef MADV_REMOVE
 #define MADV_REMOVE 9
 #endif
-#if defined(SYS_pidfd_open)
-#define MPROC__SYS_PIDFD_OPEN        SYS_pidfd_open
-#define MPROC__SYS_PIDFD_SEND_SIGNAL SYS_pidfd_send_signal
-#elif !defined(__alpha__)
-#define MPROC__SYS_PIDFD_OPEN        434
-#define MPROC__SYS_PIDFD_SEND_SIGNAL 424
+#if !defined(SYS_pidfd_open) && defined(__alpha__)
+#define SYS_pidfd_open        544
+#define SYS_pidfd_send_signal 534
+#elif !defined(SYS_pidfd_open)
+#define SYS_pidfd_open        434
+#define SYS_pidfd_send_signal 424
+#endif
+/* The futex takes the kernel's own timespec: of longs, but where only the call with 64-bit time exists. */
+#ifdef SYS_futex
+#define MPROC__SYS_FUTEX SYS_futex
+typedef long mproc__futex_time;
+#else
+#define MPROC__SYS_FUTEX SYS_futex_time64
+typedef int64_t mproc__futex_time;
 #endif
 
 #define MPROC__FN     static __attribute__((unused))
@@ -843,24 +851,11 @@ MPROC__FN void mproc__sleep(int64_t ns) {
     nanosleep(&t, NULL);
 }
 
-/* The futex takes the kernel's own timespec, whose width is that of long, except where only the call with
-   64-bit time exists. Sleeps while *word == expected, ns at most; returns for any reason or none. */
+/* Sleeps while *word == expected, ns at most; returns for any reason or none. */
 MPROC__FN void mproc__futex_wait(uint32_t *word, uint32_t expected, int64_t ns) {
-#ifdef SYS_futex
-    struct {
-        long sec, nsec;
-    } t;
-    t.sec = (long)(ns / MPROC__SECOND);
-    t.nsec = (long)(ns % MPROC__SECOND);
-    syscall(SYS_futex, word, 0 /* FUTEX_WAIT */, expected, &t, 0L, 0L);
-#else
-    struct {
-        int64_t sec, nsec;
-    } t;
-    t.sec = ns / MPROC__SECOND;
-    t.nsec = ns % MPROC__SECOND;
-    syscall(SYS_futex_time64, word, 0, expected, &t, 0L, 0L);
-#endif
+    const mproc__futex_time t[2] = {(mproc__futex_time)(ns / MPROC__SECOND),
+                                    (mproc__futex_time)(ns % MPROC__SECOND)};
+    syscall(MPROC__SYS_FUTEX, word, 0 /* FUTEX_WAIT */, expected, t, 0L, 0L);
 }
 
 /* The same within a wait: MPROC__SLICE at most. False, and no sleep, when the time is up. */
@@ -872,11 +867,7 @@ MPROC__FN bool mproc__nap(uint32_t *word, uint32_t expected, int64_t deadline) {
 
 /* Signal handlers may call this. */
 MPROC__FN void mproc__futex_wake(uint32_t *word, int count) {
-#ifdef SYS_futex
-    syscall(SYS_futex, word, 1 /* FUTEX_WAKE */, count, 0L, 0L, 0L);
-#else
-    syscall(SYS_futex_time64, word, 1, count, 0L, 0L, 0L);
-#endif
+    syscall(MPROC__SYS_FUTEX, word, 1 /* FUTEX_WAKE */, count, 0L, 0L, 0L);
 }
 
 /* Flags: a word that is 1 while somebody may sleep on it. Who wants to sleep raises the flag, looks once
@@ -921,25 +912,20 @@ MPROC__FN void mproc__spin_end(bool worked) {
     else mproc__spin_luck = mproc__spin_luck < 0 ? 1 : mproc__spin_luck < 8 ? mproc__spin_luck + 1 : 8;
 }
 
-/* Watches the word while it has this value; false: it still has. */
-MPROC__FN bool mproc__spin_while(const uint32_t *word, uint32_t mask, uint32_t value) {
-    int spins = mproc__spin_begin();
-    bool changed = false;
-    if (spins == 0) return false;
-    for (; spins > 0 && !changed; spins--) {
-        mproc__relax();
-        changed = (__atomic_load_n(word, __ATOMIC_ACQUIRE) & mask) != value;
+/* for (int spins = mproc__spin_begin(); mproc__spins(&spins, seen);) seen = ... */
+MPROC__FN bool mproc__spins(int *left, bool seen) {
+    if (*left == 0) return false;
+    if (seen || --*left == 0) {
+        mproc__spin_end(seen);
+        return false;
     }
-    mproc__spin_end(changed);
-    return changed;
+    mproc__relax();
+    return true;
 }
 
 /* poll(2) for one descriptor, ns at most, rounded up so that no wait ends early. */
 MPROC__FN bool mproc__poll(int fd, short events, int64_t ns) {
-    struct pollfd p;
-    p.fd = fd;
-    p.events = events;
-    p.revents = 0;
+    struct pollfd p = {fd, events, 0};
     ns = mproc__least(ns, 1000000 * MPROC__SECOND);
     return poll(&p, 1, (int)((ns + MPROC__MS - 1) / MPROC__MS)) > 0;
 }
@@ -977,13 +963,11 @@ MPROC__FN void mproc__close(int *fd) {
 
 MPROC__FN int mproc__pair_above_stdio(int fd[2]) {
     fd[0] = mproc__fd_above_stdio(fd[0]);
-    int error = fd[0] < 0 ? -errno : 0;
     fd[1] = mproc__fd_above_stdio(fd[1]);
-    if (error == 0 && fd[1] < 0) error = -errno;
-    if (error == 0) return 0;
+    if (fd[0] >= 0 && fd[1] >= 0) return 0;
     mproc__close(&fd[0]);
     mproc__close(&fd[1]);
-    return error;
+    return -EMFILE;
 }
 
 MPROC__FN int mproc__pipe(int fd[2], int flags) {
@@ -992,22 +976,11 @@ MPROC__FN int mproc__pipe(int fd[2], int flags) {
 }
 
 MPROC__FN int mproc__pidfd_open(pid_t pid) {
-#ifdef MPROC__SYS_PIDFD_OPEN
-    return mproc__fd_above_stdio((int)syscall(MPROC__SYS_PIDFD_OPEN, pid, 0));
-#else
-    (void)pid;
-    errno = ENOSYS;
-    return -1;
-#endif
+    return mproc__fd_above_stdio((int)syscall(SYS_pidfd_open, pid, 0));
 }
 
 MPROC__FN int mproc__pidfd_send_signal(int pidfd, int sig) {
-#ifdef MPROC__SYS_PIDFD_SEND_SIGNAL
-    return syscall(MPROC__SYS_PIDFD_SEND_SIGNAL, pidfd, sig, 0L, 0) == 0 ? 0 : -errno;
-#else
-    (void)pidfd, (void)sig;
-    return -ENOSYS;
-#endif
+    return syscall(SYS_pidfd_send_signal, pidfd, sig, 0L, 0) == 0 ? 0 : -errno;
 }
 
 static __thread pid_t mproc__own_tid; /* asked once; a child of fork forgets it */
@@ -1064,9 +1037,6 @@ MPROC_DEF const char *mproc_strerror(int error) {
     case MPROC_ECHILD: return "no such child, or its status is lost";
     case -EDEADLK: return "the caller would wait for itself";
     case -EALREADY: return "already started";
-    case -ESRCH: return "no such process";
-    case -ENOSPC: return "no space left";
-    case -EMFILE: return "too many open files";
     default: return error < 0 && error > -4096 ? strerror(-error) : "unknown error";
     }
 }
@@ -2254,8 +2224,10 @@ MPROC_DEF int mproc_event_wait(mproc_event *event, double timeout) {
     uint32_t first = MPROC__LOAD(&event->word), sets = ~(uint32_t)3;
     if (first & 1) return 0;
     if (deadline == 0) return MPROC_ETIMEDOUT;
-    if (mproc__spin_while(&event->word, sets, first & sets)) return 0;
-    bool was_set, in_time = true;
+    bool was_set = false, in_time = true;
+    for (int spins = mproc__spin_begin(); mproc__spins(&spins, was_set);)
+        was_set = (__atomic_load_n(&event->word, __ATOMIC_ACQUIRE) & sets) != (first & sets);
+    if (was_set) return 0;
     mproc__waits_on(event);
     do {
         uint32_t word = MPROC__LOAD(&event->word);
@@ -4363,16 +4335,12 @@ MPROC__FN void mproc__ring_tell(mproc_ring *r, bool put) {
 /* Empty or full: watches for a moment, without the lock, whether the other end moves. Room for one item alone
    is not worth going on for: taken one by one, each would cost both sides a cache miss. */
 MPROC__FN bool mproc__ring_spin(const mproc_ring *r, bool put) {
-    int spins = mproc__spin_begin();
     bool moved = false;
-    if (spins == 0) return false;
-    for (; spins > 0 && !moved; spins--) {
-        mproc__relax();
+    for (int spins = mproc__spin_begin(); mproc__spins(&spins, moved);) {
         size_t n = mproc__ring_count(r, __atomic_load_n(&mproc__ring_at(r, false)->at, __ATOMIC_ACQUIRE),
                                      __atomic_load_n(&mproc__ring_at(r, true)->at, __ATOMIC_ACQUIRE));
         moved = put ? n < r->capacity - r->capacity / 8 : n > 0;
     }
-    mproc__spin_end(moved);
     return moved;
 }
 

@@ -47,9 +47,9 @@ typedef struct fault_rule {
 static const fault_rule fault_rules[] = {
     {"fork(", "", {EAGAIN, ENOMEM}, true},
     {"syscall(", "SYS_pipe2", {EMFILE, ENFILE}, true},
-    {"syscall(", "PIDFD_OPEN", {EPERM, EMFILE, ENOSYS}, true},
-    {"syscall(", "PIDFD_SEND_SIGNAL", {EPERM, ENOSYS}, true},
-    {"syscall(", "SYS_futex, word, 0", {EINTR, EAGAIN}, false},
+    {"syscall(", "SYS_pidfd_open", {EPERM, EMFILE, ENOSYS}, true},
+    {"syscall(", "SYS_pidfd_send_signal", {EPERM, ENOSYS}, true},
+    {"syscall(", "SYS_FUTEX, word, 0", {EINTR, EAGAIN}, false},
     {"syscall(", "SYS_tgkill", {EPERM}, false},
     {"syscall(", "SYS_sched_getaffinity", {EINVAL, ENOSYS}, false},
     {"waitid(", "P_PIDFD", {EINVAL}, true},
