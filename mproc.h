@@ -1017,6 +1017,16 @@ MPROC__FN bool mproc__alive(pid_t pid, pid_t tid) {
     return !ended;
 }
 
+/* On how many processors this thread may run; 0: unknown. */
+MPROC__FN int mproc__affinity(void) {
+    unsigned char set[1024];    /* the call itself, not libc's cpu_set_t, which ends at 1024 processors */
+    memset(set, 0, sizeof set); /* memory checkers do not see what a system call by number writes */
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof set, set);
+    int n = 0;
+    for (long i = 0; i < bytes; i++) n += __builtin_popcount(set[i]);
+    return n;
+}
+
 MPROC_DEF const char *mproc_strerror(int error) {
     if (error > 0) error = -error;
     switch (error) {
@@ -1278,11 +1288,14 @@ MPROC__FN void mproc__arena_repair(mproc__arena *a) {
     if (a->touched < a->top) a->touched = a->top;
 }
 
-MPROC__FN void mproc__arena_lock(mproc__arena *a) {
-    if (mproc__mutex_lock(&a->lock, MPROC__NEVER) != -EOWNERDEAD) return;
+MPROC__FN int mproc__arena_lock_by(mproc__arena *a, int64_t deadline) {
+    int error = mproc__mutex_lock(&a->lock, deadline);
+    if (error != -EOWNERDEAD) return error;
     mproc__arena_repair(a);
     mproc__mutex_repaired(&a->lock);
+    return 0;
 }
+MPROC__FN void mproc__arena_lock(mproc__arena *a) { mproc__arena_lock_by(a, MPROC__NEVER); }
 
 /* Takes the front of a free block that was found, leaving the rest free if it is worth a block. */
 MPROC__FN void mproc__block_carve(mproc__arena *a, mproc__block *b, size_t size) {
@@ -1537,23 +1550,7 @@ static struct mproc__self {
     mproc_process current;        /* what mproc_current_process shows */
     char name[64];                /* the current process's */
     mproc__local_port *port[MPROC__PORTS / MPROC__PORT_CHUNK];
-} mproc__self = {PTHREAD_MUTEX_INITIALIZER,
-                 false,
-                 0,
-                 0,
-                 false,
-                 false,
-                 false,
-                 NULL,
-                 NULL,
-                 NULL,
-                 0,
-                 0,
-                 64,
-                 {0},
-                 {0, 0, 0, 0, false, 0, 0, 0, 0, {0}},
-                 {0},
-                 {0}};
+} mproc__self;                                 /* zeros are an unlocked mutex, too, with every libc */
 static __thread mproc__child *mproc__starting; /* the child that this thread is forking */
 
 MPROC__FN void mproc__child_fds_close(mproc__child *c) {
@@ -1612,11 +1609,8 @@ MPROC__FN int mproc__self_prepare(void) {
     mproc__self.current.pid = mproc__self.pid;
     mproc__self.current.name = "MainProcess";
     mproc__self.current.exitcode = MPROC_NO_EXITCODE;
-    unsigned char cpus[1024];
-    memset(cpus, 0, sizeof cpus); /* memory checkers do not see what a system call by number writes */
-    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof cpus, cpus), n = 0;
-    for (long i = 0; i < bytes; i++) n += __builtin_popcount(cpus[i]);
-    mproc__spinning_helps = n > 1;
+    mproc__self.many = 64;
+    mproc__spinning_helps = mproc__affinity() > 1;
     int fd = mproc__pidfd_open(mproc__self.pid);
     mproc__self.pidfd_works = fd >= 0 || errno == EMFILE || errno == ENFILE;
     mproc__close(&fd);
@@ -2944,11 +2938,7 @@ MPROC__FN int mproc__cgroup_cpus(int most) {
 }
 
 MPROC_DEF int mproc_cpu_count(void) {
-    unsigned char set[1024]; /* the call itself, not libc's cpu_set_t, which ends at 1024 processors */
-    memset(set, 0, sizeof set);
-    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof set, set);
-    int n = 0;
-    for (long i = 0; i < bytes; i++) n += __builtin_popcount(set[i]);
+    int n = mproc__affinity();
     if (n < 1) n = (int)sysconf(_SC_NPROCESSORS_ONLN);
     n = mproc__cgroup_cpus(n < 1 ? 1 : n);
     return n < 1 ? 1 : n;
@@ -6699,44 +6689,47 @@ MPROC__FN void mproc__dump_pool(FILE *out, const mproc_pool *pool) {
             fprintf(out, "\n           worker %u runs a task", (unsigned)pool->worker[i].pid);
 }
 
-MPROC__FN void mproc__dump_condition(FILE *out, const mproc_condition *c) {
-    fprintf(out, " with lock %p", (void *)c->lock);
-    mproc__dump_holder(out, &c->lock->mutex);
-}
-
-MPROC__FN void mproc__dump_ring(FILE *out, mproc_ring *ring) {
-    fprintf(out, " %zu of %zu items%s", mproc_ring_size(ring), ring->capacity,
-            ring->closed ? ", closed" : "");
-    mproc__dump_holder(out, &mproc__ring_at(ring, false)->lock);
-    mproc__dump_holder(out, &mproc__ring_at(ring, true)->lock);
-}
-
 MPROC__FN void mproc__dump_object(FILE *out, mproc__tag *tag) {
-    void *object = tag;
-    fprintf(out, "%-10s %p", mproc__kind_name(tag->kind), object);
+    union { /* what it is by its kind */
+        void *object;
+        mproc_lock *lock;
+        mproc_rlock *rlock;
+        mproc_condition *condition;
+        mproc_ring *ring;
+        mproc_barrier *barrier;
+        mproc__array *array;
+        mproc_queue *queue;
+    } it = {tag};
+    fprintf(out, "%-10s %p", mproc__kind_name(tag->kind), it.object);
     switch (tag->kind) {
-    case MPROC__LOCK: mproc__dump_holder(out, &((mproc_lock *)object)->mutex); break;
-    case MPROC__RLOCK: mproc__dump_holder(out, &((mproc_rlock *)object)->mutex); break;
-    case MPROC__CONDITION: mproc__dump_condition(out, (mproc_condition *)object); break;
-    case MPROC__RING: mproc__dump_ring(out, (mproc_ring *)object); break;
-    case MPROC__POOL: mproc__dump_pool(out, (mproc_pool *)object); break;
-    case MPROC__EVENT: fputs(mproc_event_is_set((mproc_event *)object) ? " set" : " clear", out); break;
+    case MPROC__LOCK: mproc__dump_holder(out, &it.lock->mutex); break;
+    case MPROC__RLOCK: mproc__dump_holder(out, &it.rlock->mutex); break;
+    case MPROC__POOL: mproc__dump_pool(out, (mproc_pool *)it.object); break;
+    case MPROC__EVENT: fputs(mproc_event_is_set((mproc_event *)it.object) ? " set" : " clear", out); break;
     case MPROC__SEMAPHORE:
-        fprintf(out, " %d permits", mproc_semaphore_value((mproc_semaphore *)object));
+        fprintf(out, " %d permits", mproc_semaphore_value((mproc_semaphore *)it.object));
+        break;
+    case MPROC__CONDITION:
+        fprintf(out, " with lock %p", (void *)it.condition->lock);
+        mproc__dump_holder(out, &it.condition->lock->mutex);
         break;
     case MPROC__BARRIER:
-        fprintf(out, " %u of %u parties", mproc__arrived(((mproc_barrier *)object)->word),
-                ((mproc_barrier *)object)->parties);
+        fprintf(out, " %u of %u parties", mproc__arrived(it.barrier->word), it.barrier->parties);
         break;
     case MPROC__HIDDEN_LOCK: /* which stands first in an array */
-        fprintf(out, " %zu items of %zu bytes", ((mproc__array *)object)->n, ((mproc__array *)object)->size);
-        mproc__dump_holder(out, &((mproc__array *)object)->lock.mutex);
+        fprintf(out, " %zu items of %zu bytes", it.array->n, it.array->size);
+        mproc__dump_holder(out, &it.array->lock.mutex);
         break;
     case MPROC__QUEUE:
-        fprintf(out, " %zu messages%s", mproc_queue_qsize((mproc_queue *)object),
-                ((mproc_queue *)object)->closed ? ", closed" : "");
-        mproc__dump_holder(out, &((mproc_queue *)object)->put_lock);
-        mproc__dump_holder(out, &((mproc_queue *)object)->get_lock);
+        fprintf(out, " %zu messages%s", mproc_queue_qsize(it.queue), it.queue->closed ? ", closed" : "");
+        mproc__dump_holder(out, &it.queue->put_lock);
+        mproc__dump_holder(out, &it.queue->get_lock);
+        break;
+    case MPROC__RING:
+        fprintf(out, " %zu of %zu items%s", mproc_ring_size(it.ring), it.ring->capacity,
+                it.ring->closed ? ", closed" : "");
+        mproc__dump_holder(out, &mproc__ring_at(it.ring, false)->lock);
+        mproc__dump_holder(out, &mproc__ring_at(it.ring, true)->lock);
         break;
     default: break;
     }
@@ -6771,13 +6764,8 @@ MPROC__FN size_t mproc__dump_list(mproc__arena *a, mproc__tag **list, size_t cap
 }
 
 MPROC__FN int mproc__dump_objects(FILE *out, mproc__arena *a) {
-    int error = mproc__mutex_lock(&a->lock, mproc__now() + MPROC__SECOND);
-    if (error == -EOWNERDEAD) {
-        mproc__arena_repair(a);
-        mproc__mutex_repaired(&a->lock);
-    } else if (error != 0) {
-        return error;
-    }
+    int error = mproc__arena_lock_by(a, mproc__now() + MPROC__SECOND);
+    if (error != 0) return error;
     size_t n = mproc__dump_list(a, NULL, 0);
     mproc__tag **list = (mproc__tag **)malloc((n + 1) * sizeof *list);
     if (list != NULL) mproc__dump_list(a, list, n);
