@@ -923,11 +923,14 @@ MPROC__FN bool mproc__spins(int *left, bool seen) {
     return true;
 }
 
-/* poll(2) for one descriptor, ns at most, rounded up so that no wait ends early. */
+/* poll(2), ns at most, rounded up so that no wait ends early. */
+MPROC__FN bool mproc__poll_all(struct pollfd *fds, size_t n, int64_t ns) {
+    ns = mproc__least(ns, 1000000 * MPROC__SECOND);
+    return poll(fds, (nfds_t)n, (int)((ns + MPROC__MS - 1) / MPROC__MS)) > 0;
+}
 MPROC__FN bool mproc__poll(int fd, short events, int64_t ns) {
     struct pollfd p = {fd, events, 0};
-    ns = mproc__least(ns, 1000000 * MPROC__SECOND);
-    return poll(&p, 1, (int)((ns + MPROC__MS - 1) / MPROC__MS)) > 0;
+    return mproc__poll_all(&p, 1, ns);
 }
 
 /* Signals interrupt these on slow and network file systems; no caller is to see that. */
@@ -2779,6 +2782,7 @@ MPROC_DEF int mproc_process_kill(mproc_process *p) { return mproc__process_signa
 
 MPROC_DEF int mproc_process_close(mproc_process *p) {
     int error;
+    if (p == NULL) return MPROC_EINVAL;
     pthread_mutex_lock(&mproc__self.lock);
     mproc__child *c = mproc__child_of(p, &error);
     bool busy = c != NULL && (!mproc__child_collect(c) || c->users > 0);
@@ -2788,8 +2792,7 @@ MPROC_DEF int mproc_process_close(mproc_process *p) {
     }
     pthread_mutex_unlock(&mproc__self.lock);
     if (busy) return MPROC_EBUSY;
-    if (p == NULL || (error == MPROC_ECHILD && c == NULL && p->mproc__parent != mproc__self.pid))
-        return p == NULL ? MPROC_EINVAL : MPROC_ECHILD;
+    if (c == NULL && error == MPROC_ECHILD && p->mproc__parent != mproc__self.pid) return MPROC_ECHILD;
     p->mproc__id = MPROC__CLOSED_ID;
     return 0;
 }
@@ -2798,19 +2801,18 @@ MPROC_DEF int mproc_process_fd(mproc_process *p) {
     int error;
     pthread_mutex_lock(&mproc__self.lock);
     mproc__child *c = mproc__child_of(p, &error);
-    if (c != NULL) {
-        error = c->pidfd >= 0 ? c->pidfd : -ESRCH;
-        c->fd_shown = c->pidfd >= 0;
-    } else if (error == 0) {
-        error = -ESRCH;
-    }
+    if (c != NULL) c->fd_shown = c->pidfd >= 0;
+    if (c != NULL && c->fd_shown) error = c->pidfd;
+    else if (c != NULL || error == 0) error = -ESRCH;
     pthread_mutex_unlock(&mproc__self.lock);
     return error;
 }
 
 /* One look at all of ps, with the lock held: the first that has ended, or -ETIMEDOUT, or an error. Fills
-   fds for a poll of those that still run. */
-MPROC__FN int mproc__wait_any_look(mproc_process *const *ps, size_t n, struct pollfd *fds) {
+   fds for a poll of those that still run, which lasts *slice at most: a child without a pidfd (there were too
+   many descriptors) is looked at. */
+MPROC__FN int mproc__wait_any_look(mproc_process *const *ps, size_t n, struct pollfd *fds, int64_t *slice) {
+    *slice = mproc__self.pidfd_works ? MPROC__SECOND : 10 * MPROC__MS;
     for (size_t i = 0; i < n; i++) {
         int error;
         mproc__child *c = mproc__child_of(ps[i], &error);
@@ -2818,15 +2820,9 @@ MPROC__FN int mproc__wait_any_look(mproc_process *const *ps, size_t n, struct po
         if (c == NULL || mproc__child_collect(c)) return (int)i;
         fds[i].fd = c->pidfd;
         fds[i].events = POLLIN;
+        if (c->pidfd < 0) *slice = 10 * MPROC__MS;
     }
     return MPROC_ETIMEDOUT;
-}
-
-/* How long a poll of fds may last: a child without a pidfd (there were too many descriptors) is looked at. */
-MPROC__FN int64_t mproc__wait_any_slice(const struct pollfd *fds, size_t n) {
-    bool blind = !mproc__self.pidfd_works;
-    for (size_t i = 0; i < n && !blind; i++) blind = fds[i].fd < 0;
-    return blind ? 10 * MPROC__MS : MPROC__SECOND;
 }
 
 /* With the lock held: another thread's join must not close what is being polled; or may again. */
@@ -2839,18 +2835,17 @@ MPROC__FN void mproc__wait_any_pin(mproc_process *const *ps, size_t n, int chang
 }
 
 MPROC_DEF int mproc_process_wait_any(mproc_process *const *ps, size_t n, double timeout) {
-    int64_t deadline, left;
+    int64_t deadline, left, slice;
     if (ps == NULL || n == 0 || n > INT32_MAX || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     struct pollfd *fds = (struct pollfd *)calloc(n, sizeof *fds);
     if (fds == NULL) return MPROC_ENOMEM;
     int found;
     pthread_mutex_lock(&mproc__self.lock);
-    while ((found = mproc__wait_any_look(ps, n, fds)) == MPROC_ETIMEDOUT &&
+    while ((found = mproc__wait_any_look(ps, n, fds, &slice)) == MPROC_ETIMEDOUT &&
            (left = mproc__left(deadline)) != 0) {
-        left = mproc__least(left, mproc__wait_any_slice(fds, n));
         mproc__wait_any_pin(ps, n, 1);
         pthread_mutex_unlock(&mproc__self.lock);
-        poll(fds, (nfds_t)n, (int)((left + MPROC__MS - 1) / MPROC__MS));
+        mproc__poll_all(fds, n, mproc__least(left, slice));
         pthread_mutex_lock(&mproc__self.lock);
         mproc__wait_any_pin(ps, n, -1);
     }
@@ -2883,35 +2878,27 @@ MPROC_DEF size_t mproc_active_children(pid_t *pids, size_t capacity) {
     return n;
 }
 
-/* Up to two numbers of a cgroup's file, "max" read as -1; how many there were. */
-MPROC__FN int mproc__cgroup_read(const char *root, const char *group, const char *file, long long *first,
-                                 long long *second) {
-    char path[768], text[64];
+/* Up to two numbers of a cgroup's file, where "max" is none; how many there were. */
+MPROC__FN int mproc__cgroup_read(const char *root, const char *group, const char *file, long long number[2]) {
+    char path[768];
     snprintf(path, sizeof path, "%s%s/%s", root, group[1] != 0 ? group : "", file);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
-    if (fd >= 0) close(fd);
-    if (n <= 0) return 0;
-    text[n] = 0;
-    if (text[0] == 'm') text[0] = '-', text[1] = '1', text[2] = ' ';
-    return sscanf(text, "%lld %lld", first, second);
+    FILE *f = fopen(path, "re");
+    int n = f != NULL ? fscanf(f, "%lld %lld", &number[0], &number[1]) : 0;
+    if (f != NULL) fclose(f);
+    return n;
 }
 
-/* The quota of one cgroup, of version 2 or 1, in processors, rounded up; 0: none. */
-MPROC__FN int mproc__cgroup_quota(const char *root, const char *group) {
-    long long quota = -1, period = 0, none;
-    if (mproc__cgroup_read(root, group, "cpu.max", &quota, &period) != 2) {
-        mproc__cgroup_read(root, group, "cpu.cfs_quota_us", &quota, &none);
-        mproc__cgroup_read(root, group, "cpu.cfs_period_us", &period, &none);
-    }
-    return quota > 0 && period > 0 && quota / period < INT32_MAX ? (int)((quota + period - 1) / period) : 0;
-}
-
-/* The smallest quota of a group and those above it, in processors, rounded up; or most. */
+/* The smallest quota of a group and those above it, of version 2 or 1, in processors, rounded up; or most. */
 MPROC__FN int mproc__cgroup_least(const char *root, char *group, int most) {
     for (;;) {
-        int quota = mproc__cgroup_quota(root, group);
-        if (quota > 0 && quota < most) most = quota;
+        long long quota[2] = {0, 0}; /* and its period */
+        if (mproc__cgroup_read(root, group, "cpu.max", quota) != 2 &&
+            mproc__cgroup_read(root, group, "cpu.cfs_period_us", quota) == 1) {
+            quota[1] = quota[0];
+            mproc__cgroup_read(root, group, "cpu.cfs_quota_us", quota); /* -1: none */
+        }
+        if (quota[0] > 0 && quota[1] > 0 && (quota[0] - 1) / quota[1] < most)
+            most = (int)((quota[0] - 1) / quota[1]) + 1;
         char *slash = strrchr(group, '/');
         if (slash == NULL || group[1] == 0) return most;
         slash[slash == group] = 0;
@@ -3918,6 +3905,11 @@ MPROC_DEF int mproc_queue_free(mproc_queue *queue) {
 
 typedef struct mproc__pair mproc__pair; /* both ends of a pipe: one block of the arena */
 
+typedef struct mproc__hold {
+    uint32_t pid; /* 0: free */
+    uint32_t used;
+} mproc__hold;
+
 struct mproc_conn {
     mproc__tag tag;
     uint32_t shown;        /* a process other than the maker has used this end */
@@ -3925,10 +3917,7 @@ struct mproc_conn {
     mproc_queue *in, *out; /* the directions; NULL likewise */
     mproc_conn *peer;
     mproc__pair *pair;
-    struct {
-        uint32_t pid; /* 0: free */
-        uint32_t used;
-    } hold[MPROC__HOLDS];
+    mproc__hold hold[MPROC__HOLDS];
 };
 
 struct mproc__pair {
@@ -3940,26 +3929,32 @@ struct mproc__pair {
     mproc_queue way[2]; /* way[0] leads to end[0] */
 };
 
-/* Enters a process among the holders of an end. */
-MPROC__FN void mproc__conn_hold(mproc_conn *c, pid_t who, bool used) {
-    uint32_t pid = (uint32_t)who;
-    bool shown = used && who != c->pair->maker;
-    MPROC__STORE(&c->pair->touched, (uint64_t)mproc__now());
-    for (int i = 0; i < MPROC__HOLDS; i++) {
-        if (MPROC__LOAD(&c->hold[i].pid) != pid) continue;
-        if (used) MPROC__STORE(&c->hold[i].used, 1);
-        if (shown) MPROC__STORE(&c->shown, 1);
-        return;
-    }
+MPROC__FN mproc__hold *mproc__hold_of(mproc_conn *c, uint32_t pid) {
+    for (int i = 0; i < MPROC__HOLDS; i++)
+        if (MPROC__LOAD(&c->hold[i].pid) == pid) return &c->hold[i];
+    return NULL;
+}
+
+/* A free place, or that of a dead process, but the maker's: whether it used the end counts for good. */
+MPROC__FN mproc__hold *mproc__hold_claim(mproc_conn *c, uint32_t pid) {
     for (int i = 0; i < MPROC__HOLDS; i++) {
         uint32_t old = MPROC__LOAD(&c->hold[i].pid);
         if (old == (uint32_t)c->pair->maker || (old != 0 && mproc__alive((pid_t)old, (pid_t)old))) continue;
         if (!mproc__cas32(&c->hold[i].pid, old, pid)) continue;
-        MPROC__STORE(&c->hold[i].used, used ? 1 : 0);
-        if (shown) MPROC__STORE(&c->shown, 1);
-        return;
+        MPROC__STORE(&c->hold[i].used, 0);
+        return &c->hold[i];
     }
-    MPROC__STORE(&c->pair->crowded, 1);
+    return NULL;
+}
+
+/* Enters a process among the holders of an end. */
+MPROC__FN void mproc__conn_hold(mproc_conn *c, pid_t who, bool used) {
+    mproc__hold *hold = mproc__hold_of(c, (uint32_t)who);
+    MPROC__STORE(&c->pair->touched, (uint64_t)mproc__now());
+    if (hold == NULL) hold = mproc__hold_claim(c, (uint32_t)who);
+    if (hold == NULL) MPROC__STORE(&c->pair->crowded, 1);
+    else if (used) MPROC__STORE(&hold->used, 1);
+    if (used && who != c->pair->maker) MPROC__STORE(&c->shown, 1);
 }
 
 /* Is there a living holder of the end (that has used it), other than this process if so wanted? */
@@ -3974,10 +3969,9 @@ MPROC__FN bool mproc__conn_held(const mproc_conn *c, bool used, bool others) {
 }
 
 /* The end is gone though siblings have inherited it: see above. */
-MPROC__FN bool mproc__conn_gone(const mproc_conn *c) {
-    bool shown = MPROC__LOAD(&c->shown) != 0;
-    for (int i = 0; i < MPROC__HOLDS && !shown; i++)
-        shown = MPROC__LOAD(&c->hold[i].pid) == (uint32_t)c->pair->maker && MPROC__LOAD(&c->hold[i].used);
+MPROC__FN bool mproc__conn_gone(mproc_conn *c) {
+    const mproc__hold *maker = mproc__hold_of(c, (uint32_t)c->pair->maker);
+    bool shown = MPROC__LOAD(&c->shown) || (maker != NULL && MPROC__LOAD(&maker->used));
     return shown && !MPROC__LOAD(&c->pair->crowded) && !mproc__conn_held(c, true, false);
 }
 
@@ -4085,8 +4079,7 @@ MPROC_DEF int mproc_pipe_new(mproc_conn *ends[2], bool duplex) {
 /* This process does not hold the end any more. */
 MPROC__FN void mproc__conn_let_go(mproc_conn *c) {
     uint32_t pid = (uint32_t)mproc__self.pid;
-    for (int i = 0; i < MPROC__HOLDS; i++)
-        if (MPROC__LOAD(&c->hold[i].pid) == pid) mproc__cas32(&c->hold[i].pid, pid, 0);
+    for (mproc__hold *hold; (hold = mproc__hold_of(c, pid)) != NULL;) mproc__cas32(&hold->pid, pid, 0);
     MPROC__STORE(&c->pair->touched, (uint64_t)mproc__now());
 }
 
