@@ -1098,13 +1098,8 @@ MPROC__FN int mproc__mutex_sleep(mproc__mutex *m, int64_t ns, unsigned *round) {
 /* Tries for a moment, at growing distances: most locks are held for less than a sleep and a wake-up take. */
 MPROC__FN int mproc__mutex_spin(mproc__mutex *m) {
     int error = EBUSY, spins = mproc__spin_begin() / 8;
-    if (spins == 0) return error;
-    for (int pause = 4; spins > 0 && error == EBUSY; pause = pause < 64 ? pause * 2 : pause) {
-        for (int i = 0; i < pause; i++) mproc__relax();
-        spins -= pause;
-        error = pthread_mutex_trylock(&m->libc);
-    }
-    mproc__spin_end(error != EBUSY);
+    for (int n = 4; mproc__spins(&spins, error != EBUSY); n++)
+        if ((n & (n - 1)) == 0 || n % 64 == 0) error = pthread_mutex_trylock(&m->libc);
     return error;
 }
 
@@ -1415,12 +1410,11 @@ MPROC__FN int mproc__arena_map(void) {
     if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur / 2 < size)
         size = (size_t)limit.rlim_cur / 2;
     size &= ~(size_t)0xffff;
+    int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE;
     void *p = MAP_FAILED;
-    for (; p == MAP_FAILED; size = size / 2 & ~(size_t)0xffff) {
-        if (size < smallest) return -ENOMEM;
-        p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p != MAP_FAILED) break;
-    }
+    while (size >= smallest && (p = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0)) == MAP_FAILED)
+        size = size / 2 & ~(size_t)0xffff;
+    if (p == MAP_FAILED) return MPROC_ENOMEM;
     mproc__arena *a = (mproc__arena *)p;
     a->size = size;
     a->first = a->top = (char *)a + ((sizeof *a + 15) & ~(size_t)15);
@@ -1950,14 +1944,10 @@ MPROC_DEF int mproc_lock_free(mproc_lock *lock) {
 }
 
 MPROC_DEF mproc__guard mproc__guard_enter(mproc_lock *lock) {
-    mproc__guard guard = {NULL, 0};
     int error = mproc_lock_acquire(lock, MPROC_FOREVER);
-    if (error == 0 || error == MPROC_EOWNERDEAD) {
-        guard.lock = lock;
-        guard.rounds = 1;
-    } else {
-        errno = -error;
-    }
+    bool held = error == 0 || error == MPROC_EOWNERDEAD;
+    mproc__guard guard = {held ? lock : NULL, held};
+    if (!held) errno = -error;
     return guard;
 }
 
@@ -2664,11 +2654,15 @@ MPROC__FN mproc__child *mproc__child_of(const mproc_process *p, int *error) {
     return NULL;
 }
 
-/* With the lock held: p's child has ended; p learns how, and what is not needed any more is given back. */
-MPROC__FN int mproc__child_settle(mproc__child *c, mproc_process *p) {
-    if (p->exitcode != c->exitcode) p->exitcode = c->exitcode; /* another thread may be reading it by now */
+/* With the lock held: c has ended; tells how, and gives back what is not needed any more. */
+MPROC__FN int mproc__child_settle(mproc__child *c, int *exitcode) {
+    int code = c->exitcode;
+    if (exitcode != NULL) *exitcode = code;
     if (c->users == 0 && !c->fd_shown) mproc__child_unlink(c);
-    return p->exitcode == MPROC_NO_EXITCODE ? MPROC_ECHILD : 0;
+    return code == MPROC_NO_EXITCODE ? MPROC_ECHILD : 0;
+}
+MPROC__FN int mproc__process_settle(mproc__child *c, mproc_process *p) {
+    return mproc__child_settle(c, p->exitcode != c->exitcode ? &p->exitcode : NULL); /* others may read it */
 }
 
 /* Now and then, as their number grows: ended children that nobody asks after become zombies no longer. */
@@ -2743,7 +2737,7 @@ MPROC_DEF int mproc_process_join(mproc_process *p, double timeout) {
     if (!mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     pthread_mutex_lock(&mproc__self.lock);
     mproc__child *c = mproc__child_of(p, &error);
-    if (c != NULL) error = mproc__child_wait(c, deadline) ? mproc__child_settle(c, p) : MPROC_ETIMEDOUT;
+    if (c != NULL) error = mproc__child_wait(c, deadline) ? mproc__process_settle(c, p) : MPROC_ETIMEDOUT;
     pthread_mutex_unlock(&mproc__self.lock);
     return error;
 }
@@ -2753,7 +2747,7 @@ MPROC_DEF bool mproc_process_is_alive(mproc_process *p) {
     pthread_mutex_lock(&mproc__self.lock);
     mproc__child *c = mproc__child_of(p, &error);
     bool alive = c != NULL && !mproc__child_collect(c);
-    if (c != NULL && !alive) mproc__child_settle(c, p);
+    if (c != NULL && !alive) mproc__process_settle(c, p);
     pthread_mutex_unlock(&mproc__self.lock);
     if (c == NULL && p == &mproc__self.current) return true; /* of what mproc_current_process gave */
     return alive;
@@ -2987,12 +2981,8 @@ MPROC_DEF int mproc_wait(pid_t pid, int *exitcode, double timeout) {
     pthread_mutex_lock(&mproc__self.lock);
     mproc__child *c = mproc__self.children;
     while (c != NULL && (c->kind != MPROC__FORKED || c->pid != pid || c->ended)) c = c->next;
-    if (c != NULL && pid > 0) error = mproc__child_wait(c, deadline) ? 0 : MPROC_ETIMEDOUT;
-    if (error == 0) {
-        if (c->exitcode == MPROC_NO_EXITCODE) error = MPROC_ECHILD;
-        if (exitcode != NULL) *exitcode = c->exitcode;
-        if (c->users == 0) mproc__child_unlink(c);
-    }
+    if (c != NULL && pid > 0)
+        error = mproc__child_wait(c, deadline) ? mproc__child_settle(c, exitcode) : MPROC_ETIMEDOUT;
     pthread_mutex_unlock(&mproc__self.lock);
     return error;
 }
