@@ -1527,7 +1527,6 @@ typedef struct mproc__local_port { /* this process's descriptors for an object o
     mproc_conn *conn; /* if it is an end of a pipe that is open here */
     pid_t user;       /* the process that has told it uses that */
 } mproc__local_port;
-#define MPROC__PORT_CHUNK 256
 
 static struct mproc__self {
     pthread_mutex_t lock; /* guards what follows against other threads */
@@ -1546,7 +1545,7 @@ static struct mproc__self {
     char identity[24];            /* "" in the main program, "2:1" in the first child of its second */
     mproc_process current;        /* what mproc_current_process shows */
     char name[64];                /* the current process's */
-    mproc__local_port *port[MPROC__PORTS / MPROC__PORT_CHUNK];
+    mproc__local_port port[MPROC__PORTS];      /* by their numbers; memory only where it is used */
 } mproc__self;                                 /* zeros are an unlocked mutex, too, with every libc */
 static __thread mproc__child *mproc__starting; /* the child that this thread is forking */
 
@@ -1650,16 +1649,6 @@ typedef struct mproc__port {
     int fd[2];         /* under these numbers. A torn entry only fails the check */
 } mproc__port;
 
-MPROC__FN mproc__local_port *mproc__port_slot(uint32_t number) {
-    mproc__local_port **chunk = &mproc__self.port[number / MPROC__PORT_CHUNK];
-    if (*chunk == NULL) {
-        mproc__local_port *fresh = (mproc__local_port *)calloc(MPROC__PORT_CHUNK, sizeof *fresh);
-        if (fresh == NULL) return NULL;
-        MPROC__STORE(chunk, fresh);
-    }
-    return *chunk + number % MPROC__PORT_CHUNK;
-}
-
 /* Puts fd into this process's table, for good or until the number is used by another object. */
 MPROC__FN void mproc__port_keep(mproc__local_port *slot, uint64_t serial, const int fd[2]) {
     if (slot->serial != 0) {
@@ -1692,8 +1681,7 @@ MPROC__FN uint64_t mproc__inode(int fd) {
 MPROC__FN void mproc__port_drop(mproc__port *port, uint64_t serial) {
     const int none[2] = {-1, -1};
     pthread_mutex_lock(&mproc__self.lock);
-    mproc__local_port *slot = mproc__port_slot(port->number);
-    if (slot != NULL) mproc__port_keep(slot, serial, none);
+    mproc__port_keep(&mproc__self.port[port->number], serial, none);
     pthread_mutex_unlock(&mproc__self.lock);
 }
 /* This process may open it again; */
@@ -1710,8 +1698,8 @@ MPROC__FN void mproc__port_free(mproc__port *port) {
 /* From here on this process only reads from the port. */
 MPROC__FN void mproc__port_close_write(mproc__port *port) {
     pthread_mutex_lock(&mproc__self.lock);
-    mproc__local_port *slot = mproc__port_slot(port->number);
-    if (slot != NULL && slot->serial == port->serial) mproc__close(&slot->fd[1]);
+    mproc__local_port *slot = &mproc__self.port[port->number];
+    if (slot->serial == port->serial) mproc__close(&slot->fd[1]);
     pthread_mutex_unlock(&mproc__self.lock);
 }
 
@@ -1729,15 +1717,10 @@ MPROC__FN int mproc__port_make(mproc__port *port, const int fd[2], mproc_conn *c
         port->inode[i] = mproc__inode(fd[i]);
     }
     pthread_mutex_lock(&mproc__self.lock);
-    mproc__local_port *slot = mproc__port_slot(port->number);
-    if (slot != NULL) {
-        mproc__port_keep(slot, port->serial, fd);
-        slot->conn = conn;
-    }
+    mproc__port_keep(&mproc__self.port[number], port->serial, fd);
+    mproc__self.port[number].conn = conn;
     pthread_mutex_unlock(&mproc__self.lock);
-    if (slot != NULL) return 0;
-    mproc__port_free(port);
-    return MPROC_ENOMEM;
+    return 0;
 }
 
 /* Opens one descriptor of the port out of another process; -1 when that is not it. */
@@ -1798,21 +1781,17 @@ MPROC__FN int mproc__port_adopt(mproc__port *port, mproc__local_port *slot) {
 
 /* This process's descriptors for the port. 0, or -EBADF when no living process has it (or no /proc). */
 MPROC__FN int mproc__port_fds(mproc__port *port, int fd[2]) {
-    const mproc__local_port *chunk = MPROC__LOAD(&mproc__self.port[port->number / MPROC__PORT_CHUNK]);
+    mproc__local_port *slot = &mproc__self.port[port->number];
     int error = 0;
-    if (chunk == NULL || MPROC__LOAD(&chunk[port->number % MPROC__PORT_CHUNK].serial) != port->serial) {
+    if (MPROC__LOAD(&slot->serial) != port->serial) {
         pthread_mutex_lock(&mproc__self.lock);
-        mproc__local_port *slot = mproc__port_slot(port->number);
-        if (slot == NULL) error = -ENOMEM;
-        else if (slot->serial == ~port->serial) error = MPROC_ECLOSED;
+        if (slot->serial == ~port->serial) error = MPROC_ECLOSED;
         else if (slot->serial != port->serial) error = mproc__port_adopt(port, slot);
         pthread_mutex_unlock(&mproc__self.lock);
-        chunk = mproc__self.port[port->number / MPROC__PORT_CHUNK];
     }
-    if (error != 0) return error;
-    fd[0] = chunk[port->number % MPROC__PORT_CHUNK].fd[0];
-    fd[1] = chunk[port->number % MPROC__PORT_CHUNK].fd[1];
-    return 0;
+    fd[0] = slot->fd[0];
+    fd[1] = slot->fd[1];
+    return error;
 }
 
 /* ---- Locks --------------------------------------------------------------------------------------------- */
@@ -3969,11 +3948,9 @@ MPROC__FN bool mproc__conn_forsaken(const mproc_conn *c) { return c != NULL && m
 
 /* In a child of fork: it holds what its parent held. */
 MPROC__FN void mproc__conns_inherit(void) {
-    for (size_t i = 0; i < MPROC__PORTS / MPROC__PORT_CHUNK; i++) {
-        mproc__local_port *chunk = mproc__self.port[i];
-        for (size_t k = 0; chunk != NULL && k < MPROC__PORT_CHUNK; k++)
-            if (chunk[k].conn != NULL) mproc__conn_hold(chunk[k].conn, mproc__self.pid, false);
-    }
+    for (uint32_t i = 0, n = MPROC__LOAD(&mproc__shared->ports_used); i < n; i++)
+        if (mproc__self.port[i].conn != NULL)
+            mproc__conn_hold(mproc__self.port[i].conn, mproc__self.pid, false);
 }
 
 /* With pairs_lock held: frees a pipe that nobody holds any more, with what nobody received. A process that
@@ -4075,12 +4052,11 @@ MPROC__FN void mproc__conn_let_go(mproc_conn *c) {
 
 /* The first use of an end in this process, with the other end as it stands here. */
 MPROC__FN void mproc__conn_first_use(mproc_conn *c, mproc__local_port *slot) {
-    mproc__local_port *other = mproc__port_slot(c->peer->port.number);
+    mproc__local_port *other = &mproc__self.port[c->peer->port.number];
     mproc__conn_hold(c, mproc__self.pid, true);
     MPROC__STORE(&slot->conn, c); /* a port that was adopted late does not know it yet */
     MPROC__STORE(&slot->user, mproc__self.pid);
-    bool inherited =
-        other != NULL && MPROC__LOAD(&other->conn) == c->peer && MPROC__LOAD(&other->user) != mproc__self.pid;
+    bool inherited = MPROC__LOAD(&other->conn) == c->peer && MPROC__LOAD(&other->user) != mproc__self.pid;
     if (!inherited || c->pair->maker == mproc__self.pid || !mproc__conn_held(c->peer, false, true)) return;
     mproc__port_forget(&c->peer->port);
     mproc__conn_let_go(c->peer);
@@ -4091,7 +4067,7 @@ MPROC__FN int mproc__conn_enter(mproc_conn *c, int fd[2]) {
     if (!mproc__tag_is(c, MPROC__CONN)) return MPROC_EINVAL;
     int error = mproc__port_fds(&c->port, fd);
     if (error != 0) return error;
-    mproc__local_port *slot = mproc__port_slot(c->port.number);
+    mproc__local_port *slot = &mproc__self.port[c->port.number];
     if (MPROC__LOAD(&slot->user) != mproc__self.pid) mproc__conn_first_use(c, slot);
     return 0;
 }
