@@ -1333,18 +1333,16 @@ MPROC__FN mproc__block *mproc__bin_search(mproc__arena *a, size_t size) {
 /* Zeroes memory of which all before `touched` may have been used. Whole pages of a large block are given
    back instead, and come back as zeros when they are touched. */
 MPROC__FN void mproc__zero(char *p, size_t size, char *touched) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), dirty = p < touched ? (size_t)(touched - p) : 0;
-    if (dirty > size) dirty = size;
-    if (dirty >= (size_t)1 << 20) {
-        char *from = p + (page - (uintptr_t)p % page) % page;
-        size_t whole = (size_t)(p + dirty - from) / page * page;
-        if (madvise(from, whole, MADV_REMOVE) == 0) {
-            memset(p, 0, (size_t)(from - p));
-            memset(from + whole, 0, (size_t)(p + dirty - (from + whole)));
-            return;
-        }
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    if (p >= touched) return;
+    char *end = touched - p < (ptrdiff_t)size ? touched : p + size;
+    char *from = p + (page - (uintptr_t)p % page) % page, *to = end - (uintptr_t)end % page;
+    if (end - p < 1 << 20 || madvise(from, (size_t)(to - from), MADV_REMOVE) != 0) {
+        memset(p, 0, (size_t)(end - p));
+    } else {
+        memset(p, 0, (size_t)(from - p));
+        memset(to, 0, (size_t)(end - to));
     }
-    memset(p, 0, dirty);
 }
 
 /* More than the machine has in all would only bring the out-of-memory killer. */
@@ -1541,7 +1539,6 @@ static struct mproc__self {
     mproc__last_call *last_calls; /* in the order they are to be made */
     uint64_t last_id;             /* of a child */
     unsigned started;             /* processes, for their names */
-    size_t many;                  /* children from which on a start collects the ended ones */
     char identity[24];            /* "" in the main program, "2:1" in the first child of its second */
     mproc_process current;        /* what mproc_current_process shows */
     char name[64];                /* the current process's */
@@ -1590,7 +1587,6 @@ MPROC__FN void mproc__after_fork_child(void) {
         free(c);
     }
     mproc__self.children = NULL;
-    mproc__self.many = 64;
     for (mproc__last_call *call; (call = mproc__self.last_calls) != NULL; free(call))
         mproc__self.last_calls = call->next;
     mproc__conns_inherit();
@@ -1605,7 +1601,6 @@ MPROC__FN int mproc__self_prepare(void) {
     mproc__self.current.pid = mproc__self.pid;
     mproc__self.current.name = "MainProcess";
     mproc__self.current.exitcode = MPROC_NO_EXITCODE;
-    mproc__self.many = 64;
     mproc__spinning_helps = mproc__affinity() > 1;
     int fd = mproc__pidfd_open(mproc__self.pid);
     mproc__self.pidfd_works = fd >= 0 || errno == EMFILE || errno == ENFILE;
@@ -2644,16 +2639,12 @@ MPROC__FN int mproc__process_settle(mproc__child *c, mproc_process *p) {
     return mproc__child_settle(c, p->exitcode != c->exitcode ? &p->exitcode : NULL); /* others may read it */
 }
 
-/* Now and then, as their number grows: ended children that nobody asks after become zombies no longer. */
+/* Now and then: ended children that nobody asks after become zombies no longer. */
 MPROC__FN void mproc__collect_some(void) {
-    size_t n = 0;
     pthread_mutex_lock(&mproc__self.lock);
-    for (mproc__child *c = mproc__self.children; c != NULL; c = c->next) n++;
-    if (n >= mproc__self.many) {
-        for (mproc__child *c = mproc__self.children; c != NULL; c = c->next)
-            if (c->kind == MPROC__PROCESS) mproc__child_collect(c);
-        mproc__self.many = n + n / 2;
-    }
+    mproc__child *c = mproc__self.last_id % 64 == 63 ? mproc__self.children : NULL;
+    for (; c != NULL; c = c->next)
+        if (c->kind == MPROC__PROCESS) mproc__child_collect(c);
     pthread_mutex_unlock(&mproc__self.lock);
 }
 
@@ -2938,18 +2929,16 @@ MPROC_DEF pid_t mproc_fork_detached(void) {
     int error = mproc__init();
     if (error != 0) return error;
     pid_t *told = (pid_t *)mproc__alloc(sizeof *told, true); /* in shared memory */
-    mproc__child *c = mproc__child_new(MPROC__HELPER, true);
-    pid_t starter = mproc__self.pid, pid = c != NULL && told != NULL ? mproc__spawn(c, false) : MPROC_ENOMEM;
+    if (told == NULL) return MPROC_ENOMEM;
+    mproc__flush_stdio();
+    pid_t starter = mproc__self.pid, pid = fork();
     if (pid == 0) return mproc__fork_again(told, starter);
-    if (pid > 0) {
-        pthread_mutex_lock(&mproc__self.lock);
-        mproc__child_wait(c, MPROC__NEVER);
-        mproc__child_unlink(c);
-        pthread_mutex_unlock(&mproc__self.lock);
+    if (pid < 0) pid = -errno;
+    else {
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
         pid = *told != 0 ? *told : MPROC_EAGAIN; /* 0: killed before it could tell */
     }
-    if (told != NULL) mproc__dealloc(told);
-    else free(c); /* it was not even tried */
+    mproc__dealloc(told);
     return pid;
 }
 

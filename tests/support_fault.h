@@ -54,6 +54,7 @@ static const fault_rule fault_rules[] = {
     {"syscall(", "SYS_sched_getaffinity", {EINVAL, ENOSYS}, false},
     {"waitid(", "P_PIDFD", {EINVAL}, true},
     {"waitid(", "WEXITED | WNOWAIT", {EINTR}, false},
+    {"waitpid(", "", {EINTR}, false},
     {"fcntl(", "F_SETPIPE_SZ", {EPERM, ENOMEM}, true},
     {"fcntl(", "F_DUPFD_CLOEXEC", {EMFILE}, true},
     {"fcntl(", "F_SETOWN", {EPERM}, false},
@@ -187,6 +188,7 @@ static inline void *fault_gave(void *block) {
 #define fork(...)               (fault_hits("fork(" #__VA_ARGS__) ? -1 : fork(__VA_ARGS__))
 #define syscall(...)            (fault_hits("syscall(" #__VA_ARGS__) ? -1 : syscall(__VA_ARGS__))
 #define waitid(...)             (fault_hits("waitid(" #__VA_ARGS__) ? -1 : waitid(__VA_ARGS__))
+#define waitpid(...)            (fault_hits("waitpid(" #__VA_ARGS__) ? -1 : waitpid(__VA_ARGS__))
 #define fcntl(...)              (fault_hits("fcntl(" #__VA_ARGS__) ? -1 : fcntl(__VA_ARGS__))
 #define open(...)               (fault_hits("open(" #__VA_ARGS__) ? -1 : open(__VA_ARGS__))
 #define opendir(...)            (fault_hits("opendir(" #__VA_ARGS__) ? NULL : opendir(__VA_ARGS__))
@@ -229,6 +231,7 @@ static inline void *fault_gave(void *block) {
 #undef fork
 #undef syscall
 #undef waitid
+#undef waitpid
 #undef fcntl
 #undef open
 #undef opendir
