@@ -715,8 +715,8 @@ MPROC_DEF int mproc_dump(FILE *out);
    calls that libc declares under _GNU_SOURCE alone go through syscall(2), so that a file which included
    system headers before this one still compiles. */
 
-#include <dirent.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -1718,12 +1718,10 @@ MPROC__FN int mproc__port_make(mproc__port *port, const int fd[2], mproc_conn *c
     return 0;
 }
 
-/* Opens one descriptor of the port out of another process; -1 when that is not it. */
-MPROC__FN int mproc__port_open(const mproc__port *port, uint32_t pid, int number, int side) {
-    char path[64];
+/* Opens a descriptor of the port by what /proc calls another process's; -1 when that is not it. */
+MPROC__FN int mproc__port_open(const mproc__port *port, const char *path, int side) {
     struct stat st; /* look before opening: opening a stranger's file could do things, and who has it for
                        the other direction has the other end */
-    snprintf(path, sizeof path, "/proc/%u/fd/%d", (unsigned)pid, number);
     if (stat(path, &st) != 0 || !S_ISFIFO(st.st_mode) || (uint64_t)st.st_ino != port->inode[side]) return -1;
     if (lstat(path, &st) != 0 || (st.st_mode & (side == 0 ? S_IRUSR : S_IWUSR)) == 0) return -1;
     int fd = open(path, (side == 0 ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_CLOEXEC);
@@ -1732,38 +1730,34 @@ MPROC__FN int mproc__port_open(const mproc__port *port, uint32_t pid, int number
     return -1;
 }
 
-MPROC__FN bool mproc__port_lacks(const mproc__port *port, const int fd[2]) {
-    return (fd[0] < 0 && port->inode[0] != 0) || (fd[1] < 0 && port->inode[1] != 0);
-}
-
-/* Opens what is lacking out of a process that has it under whatever number. */
-MPROC__FN void mproc__port_search(const mproc__port *port, uint32_t pid, int fd[2]) {
-    char path[32];
-    snprintf(path, sizeof path, "/proc/%u/fd", (unsigned)pid);
-    DIR *dir = opendir(path);
-    for (struct dirent *e; dir != NULL && mproc__port_lacks(port, fd) && (e = readdir(dir)) != NULL;)
-        for (int side = 0; side < 2; side++)
-            if (fd[side] < 0) fd[side] = mproc__port_open(port, pid, atoi(e->d_name), side);
-    if (dir != NULL) closedir(dir);
-}
-
-MPROC__FN void mproc__port_search_all(const mproc__port *port, int fd[2]) {
-    DIR *dir = opendir("/proc");
-    for (struct dirent *e; dir != NULL && mproc__port_lacks(port, fd) && (e = readdir(dir)) != NULL;) {
-        int pid = atoi(e->d_name);
-        if (pid > 0) mproc__port_search(port, (uint32_t)pid, fd);
+/* Opens by this path what is still lacking. 0: nothing lacks; -EBADF: it is not there; -EMFILE, -ENFILE. */
+MPROC__FN int mproc__port_take(const mproc__port *port, const char *path, int fd[2]) {
+    int error = 0;
+    for (int side = 0; side < 2; side++) {
+        if (fd[side] >= 0 || port->inode[side] == 0) continue;
+        errno = 0;
+        fd[side] = mproc__port_open(port, path, side);
+        if (fd[side] < 0) error = errno == EMFILE || errno == ENFILE ? -errno : -EBADF;
     }
-    if (dir != NULL) closedir(dir);
+    return error;
 }
 
 MPROC__FN int mproc__port_adopt(mproc__port *port, mproc__local_port *slot) {
-    int fd[2];
-    for (int i = 0; i < 2; i++)
-        fd[i] = mproc__port_open(port, MPROC__LOAD(&port->holder), MPROC__LOAD(&port->fd[i]), i);
-    bool search = mproc__port_lacks(port, fd);
-    if (search) mproc__port_search_all(port, fd);
-    if (mproc__port_lacks(port, fd)) {
-        int error = errno == EMFILE || errno == ENFILE ? -errno : -EBADF;
+    char path[64];
+    int fd[2] = {-1, -1}, error = -EBADF;
+    for (int i = 0; i < 2 && error == -EBADF; i++) {
+        snprintf(path, sizeof path, "/proc/%u/fd/%d", (unsigned)MPROC__LOAD(&port->holder),
+                 MPROC__LOAD(&port->fd[i]));
+        error = mproc__port_take(port, path, fd);
+    }
+    bool search = error == -EBADF;
+    glob_t all;
+    if (search && glob("/proc/[0-9]*/fd/*", GLOB_NOSORT, NULL, &all) == 0) {
+        for (size_t i = 0; i < all.gl_pathc && error == -EBADF; i++)
+            error = mproc__port_take(port, all.gl_pathv[i], fd);
+        globfree(&all);
+    }
+    if (error != 0) {
         mproc__close(&fd[0]);
         mproc__close(&fd[1]);
         return error;

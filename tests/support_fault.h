@@ -10,9 +10,9 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -59,7 +59,7 @@ static const fault_rule fault_rules[] = {
     {"fcntl(", "F_DUPFD_CLOEXEC", {EMFILE}, true},
     {"fcntl(", "F_SETOWN", {EPERM}, false},
     {"open(", "", {EMFILE, ENOSPC, EINTR, EACCES}, true},
-    {"opendir(", "", {EMFILE, ENOMEM}, true},
+    {"glob(", "", {EMFILE, ENOMEM}, true},
     {"fopen(", "", {EMFILE, ENOMEM}, true},
     {"mmap(", "", {ENOMEM, EAGAIN}, false},
     {"madvise(", "", {ENOSYS, EINVAL}, true},
@@ -191,7 +191,7 @@ static inline void *fault_gave(void *block) {
 #define waitpid(...)            (fault_hits("waitpid(" #__VA_ARGS__) ? -1 : waitpid(__VA_ARGS__))
 #define fcntl(...)              (fault_hits("fcntl(" #__VA_ARGS__) ? -1 : fcntl(__VA_ARGS__))
 #define open(...)               (fault_hits("open(" #__VA_ARGS__) ? -1 : open(__VA_ARGS__))
-#define opendir(...)            (fault_hits("opendir(" #__VA_ARGS__) ? NULL : opendir(__VA_ARGS__))
+#define glob(...)               (fault_hits("glob(" #__VA_ARGS__) ? GLOB_NOSPACE : glob(__VA_ARGS__))
 #define fopen(...)              (fault_hits("fopen(" #__VA_ARGS__) ? NULL : fopen(__VA_ARGS__))
 #define mmap(...)               (fault_hits("mmap(" #__VA_ARGS__) ? MAP_FAILED : mmap(__VA_ARGS__))
 #define madvise(...)            (fault_hits("madvise(" #__VA_ARGS__) ? -1 : madvise(__VA_ARGS__))
@@ -234,7 +234,7 @@ static inline void *fault_gave(void *block) {
 #undef waitpid
 #undef fcntl
 #undef open
-#undef opendir
+#undef glob
 #undef fopen
 #undef mmap
 #undef madvise

@@ -19,6 +19,7 @@
 #define MPROC_SPINS 20 /* the same instructions as 4000, in a time that can be stepped through */
 #define MPROC_IMPLEMENTATION
 #include "../../mproc.h"
+#include <dirent.h>
 #include <dlfcn.h>
 #include <stdarg.h>
 #include "step.h"
