@@ -1114,13 +1114,14 @@ MPROC__FN int mproc__mutex_lock(mproc__mutex *m, int64_t deadline) {
     }
     return -error;
 }
-/* One try, for mutexes of the error-checking kind: -EDEADLK if the calling thread holds it, 0 and -EOWNERDEAD
-   if nobody did. */
-MPROC__FN int mproc__mutex_try(mproc__mutex *m) {
-    unsigned round = 0;
-    int error = pthread_mutex_trylock(&m->libc);
-    if (error == EBUSY) error = mproc__mutex_sleep(m, 0, &round); /* no sleep: the caller's own is EDEADLK */
-    return -error;
+/* The living thread that holds it, or 0. Where a robust mutex keeps that is libc's business, but what is the
+   kernel's, which takes the dead ones out. */
+MPROC__FN uint32_t mproc__mutex_holder(const mproc__mutex *m) {
+    const uint32_t *word = (const uint32_t *)(const void *)&m->libc;
+#ifndef __GLIBC__
+    word++;
+#endif
+    return MPROC__LOAD(word) & 0x3fffffff /* FUTEX_TID_MASK */;
 }
 MPROC__FN void mproc__mutex_repaired(mproc__mutex *m) { pthread_mutex_consistent(&m->libc); }
 MPROC__FN int mproc__mutex_unlock(mproc__mutex *m) { return -pthread_mutex_unlock(&m->libc); }
@@ -1791,9 +1792,8 @@ MPROC__FN int mproc__port_fds(mproc__port *port, int fd[2]) {
 struct mproc_lock {
     mproc__tag tag;
     mproc__mutex mutex;
-    uint32_t died; /* tid of the holder that was told MPROC_EOWNERDEAD; or: */
+    uint32_t died; /* tid of the holder that was told MPROC_EOWNERDEAD */
 };
-#define MPROC__UNTOLD UINT32_MAX /* the next one to acquire it has to be told */
 
 MPROC__FN bool mproc__is_lock(const mproc_lock *lock) {
     return mproc__tag_is(lock, MPROC__LOCK) || mproc__tag_is(lock, MPROC__HIDDEN_LOCK);
@@ -1860,16 +1860,14 @@ MPROC__SLOW int mproc__lock_wait(mproc_lock *lock, double timeout) {
         else mproc__sleep(left);
     }
     mproc__waits_on(NULL);
-    if (error == 0 && lock->died == MPROC__UNTOLD) error = -EOWNERDEAD;
     return error == -EOWNERDEAD ? mproc__lock_inherited(lock) : error;
 }
 
 MPROC_DEF int mproc_lock_acquire(mproc_lock *lock, double timeout) {
     if (!mproc__is_lock(lock) || timeout != timeout) return MPROC_EINVAL;
     int error = pthread_mutex_trylock(&lock->mutex.libc);
-    if (error == EOWNERDEAD || (error == 0 && lock->died == MPROC__UNTOLD))
-        return mproc__lock_inherited(lock);
     if (error == 0) return 0;
+    if (error == EOWNERDEAD) return mproc__lock_inherited(lock);
     return error == EBUSY || error == EDEADLK ? mproc__lock_wait(lock, timeout) : -error;
 }
 
@@ -1883,26 +1881,15 @@ MPROC_DEF bool mproc_lock_owner_died(mproc_lock *lock) {
     return mproc__is_lock(lock) && lock->died != 0 && lock->died == (uint32_t)mproc__gettid();
 }
 
-/* Does the calling thread hold it? If that finds a dead holder's lock, the next to acquire it is told. */
-MPROC__FN bool mproc__lock_mine(mproc_lock *lock) {
-    int error = mproc__mutex_try(&lock->mutex);
-    if (error == -EOWNERDEAD) {
-        MPROC__STORE(&lock->died, MPROC__UNTOLD);
-        mproc__mutex_repaired(&lock->mutex);
-    }
-    if (error == 0 || error == -EOWNERDEAD) mproc__mutex_unlock(&lock->mutex);
-    return error == -EDEADLK;
+MPROC__FN bool mproc__mutex_mine(const mproc__mutex *m) {
+    return mproc__mutex_holder(m) == (uint32_t)mproc__gettid();
 }
 
 /* Before an object is freed: 0 when nobody living holds its mutex or waits for it. */
-MPROC__FN int mproc__mutex_retire(mproc__mutex *m, const void *object) {
-    int error = mproc__mutex_try(m);
-    if (error == -EOWNERDEAD) mproc__mutex_repaired(m);
-    else if (error != 0) return MPROC_EBUSY;
-    mproc__mutex_unlock(m);
-    return mproc__awaited(object) ? MPROC_EBUSY : 0;
+MPROC__FN int mproc__mutex_retire(const mproc__mutex *m, const void *object) {
+    return mproc__mutex_holder(m) != 0 || mproc__awaited(object) ? MPROC_EBUSY : 0;
 }
-MPROC__FN int mproc__lock_retire(mproc_lock *lock) { return mproc__mutex_retire(&lock->mutex, lock); }
+MPROC__FN int mproc__lock_retire(const mproc_lock *lock) { return mproc__mutex_retire(&lock->mutex, lock); }
 
 MPROC_DEF int mproc_lock_free(mproc_lock *lock) {
     if (lock == NULL) return 0;
@@ -2015,14 +2002,11 @@ MPROC_DEF int mproc_free(void *shared) {
 
 /* ---- Recursive lock ------------------------------------------------------------------------------------ */
 
-/* The same robust mutex, of the recursive kind. Holder and depth are written by the holder alone; after a
-   death they are what they were, until the next holder, told of it by libc, writes them anew. */
+/* The same robust mutex, of the recursive kind. */
 
 struct mproc_rlock {
     mproc__tag tag;
     mproc__mutex mutex;
-    uint32_t holder; /* tid */
-    uint32_t depth;
 };
 
 MPROC_DEF mproc_rlock *mproc_rlock_new(void) {
@@ -2041,27 +2025,17 @@ MPROC_DEF int mproc_rlock_acquire(mproc_rlock *lock, double timeout) {
         error = mproc__mutex_lock(&lock->mutex, deadline);
         mproc__waits_on(NULL);
     }
-    if (error == -EOWNERDEAD) {
-        lock->depth = 0;
-        mproc__mutex_repaired(&lock->mutex);
-    }
-    if (error != 0 && error != -EOWNERDEAD) return error;
-    if (lock->depth++ == 0) MPROC__STORE(&lock->holder, (uint32_t)mproc__gettid());
+    if (error == -EOWNERDEAD) mproc__mutex_repaired(&lock->mutex);
     return error;
 }
 
 MPROC_DEF int mproc_rlock_release(mproc_rlock *lock) {
-    if (!mproc__tag_is(lock, MPROC__RLOCK)) return MPROC_EINVAL;
-    if (MPROC__LOAD(&lock->holder) != (uint32_t)mproc__gettid()) return MPROC_EPERM;
-    if (--lock->depth == 0) MPROC__STORE(&lock->holder, 0);
-    return mproc__mutex_unlock(&lock->mutex);
+    return mproc__tag_is(lock, MPROC__RLOCK) ? mproc__mutex_unlock(&lock->mutex) : MPROC_EINVAL;
 }
 
 MPROC_DEF int mproc_rlock_free(mproc_rlock *lock) {
     if (lock == NULL) return 0;
     if (!mproc__tag_is(lock, MPROC__RLOCK)) return MPROC_EINVAL;
-    if (MPROC__LOAD(&lock->holder) == (uint32_t)mproc__gettid())
-        return MPROC_EBUSY; /* libc would let it in */
     int error = mproc__mutex_retire(&lock->mutex, lock);
     return error != 0 ? error : mproc__object_free(lock);
 }
@@ -2261,7 +2235,7 @@ MPROC__FN void mproc__condition_notify(mproc_condition *c, size_t n) {
 
 MPROC__FN int mproc__condition_call(mproc_condition *c, size_t n) {
     if (!mproc__tag_is(c, MPROC__CONDITION)) return MPROC_EINVAL;
-    if (!mproc__lock_mine(c->lock)) return MPROC_EPERM;
+    if (!mproc__mutex_mine(&c->lock->mutex)) return MPROC_EPERM;
     if (c->first != NULL) mproc__condition_notify(c, n);
     return 0;
 }
@@ -2302,7 +2276,7 @@ MPROC__FN int mproc__waiter_sleep(mproc_condition *c, mproc__waiter *w, int64_t 
 }
 
 MPROC__FN int mproc__condition_wait(mproc_condition *c, int64_t deadline) {
-    if (!mproc__lock_mine(c->lock)) return MPROC_EPERM;
+    if (!mproc__mutex_mine(&c->lock->mutex)) return MPROC_EPERM;
     mproc__waiter *w = mproc__waiter_enter(c);
     if (w == NULL) return MPROC_ENOMEM;
     mproc_lock_release(c->lock);
@@ -2326,7 +2300,7 @@ MPROC_DEF int mproc_condition_wait_for(mproc_condition *condition, bool (*predic
     if (!mproc__tag_is(condition, MPROC__CONDITION) || predicate == NULL ||
         !mproc__deadline(timeout, &deadline))
         return MPROC_EINVAL;
-    if (!mproc__lock_mine(condition->lock)) return MPROC_EPERM;
+    if (!mproc__mutex_mine(&condition->lock->mutex)) return MPROC_EPERM;
     int error = 0;
     while (error == 0 && !predicate(ctx)) error = mproc__condition_wait(condition, deadline);
     return error == MPROC_ETIMEDOUT && predicate(ctx) ? 0 : error;
@@ -6603,17 +6577,6 @@ MPROC__FN const char *mproc__kind_name(uint32_t kind) {
                                         "queue",  "pool",      "future",  "rlock",    "semaphore",
                                         "event",  "condition", "barrier", "pipe end", "ring"};
     return names[kind < sizeof names / sizeof names[0] ? kind : 0];
-}
-
-/* The thread that holds it, or 0. Where it stands is libc's business, but what: the kernel's. */
-MPROC__FN unsigned mproc__mutex_holder(const mproc__mutex *m) {
-    uint32_t word[2];
-    memcpy(word, &m->libc, sizeof word);
-#ifdef __GLIBC__
-    return word[0] & 0x3fffffff;
-#else
-    return word[1] & 0x3fffffff;
-#endif
 }
 
 MPROC__FN void mproc__dump_holder(FILE *out, const mproc__mutex *m) {
