@@ -982,10 +982,6 @@ MPROC__FN int mproc__pidfd_open(pid_t pid) {
     return mproc__fd_above_stdio((int)syscall(SYS_pidfd_open, pid, 0));
 }
 
-MPROC__FN int mproc__pidfd_send_signal(int pidfd, int sig) {
-    return syscall(SYS_pidfd_send_signal, pidfd, sig, 0L, 0) == 0 ? 0 : -errno;
-}
-
 static __thread pid_t mproc__own_tid; /* asked once; a child of fork forgets it */
 
 MPROC__FN pid_t mproc__gettid(void) {
@@ -2572,8 +2568,7 @@ MPROC__FN bool mproc__child_wait(mproc__child *c, int64_t deadline) {
         int fd = c->pidfd;
         if (fd < 0 || !mproc__self.pidfd_works) left = mproc__least(left, 10 * MPROC__MS);
         pthread_mutex_unlock(&mproc__self.lock);
-        if (fd >= 0) mproc__poll(fd, POLLIN, left);
-        else mproc__sleep(left);
+        mproc__poll(fd, POLLIN, left);                                    /* for -1: a sleep */
         if (fd >= 0 && !mproc__self.pidfd_works) mproc__sleep(MPROC__MS); /* it may have closed that end */
         pthread_mutex_lock(&mproc__self.lock);
     }
@@ -2651,17 +2646,13 @@ MPROC_DEF int mproc_process_start(mproc_process *p) {
     mproc__child *c = mproc__child_new(MPROC__PROCESS, p->daemon);
     if (c == NULL) return MPROC_ENOMEM;
     char identity[24];
-    const char *name = p->name;
     mproc__child_identity(identity, sizeof identity, MPROC__ADD(&mproc__self.started, 1));
     snprintf(p->mproc__name, sizeof p->mproc__name, "Process-%s", identity);
-    if (name == NULL) p->name = p->mproc__name;
     p->exitcode = MPROC_NO_EXITCODE;
     pid_t pid = mproc__spawn(c, p->daemon || mproc__self.tied);
+    if (pid < 0) return (int)pid;
+    if (p->name == NULL) p->name = p->mproc__name;
     if (pid == 0) mproc__process_main(p, c, identity);
-    if (pid < 0) {
-        p->name = name;
-        return (int)pid;
-    }
     mproc__conn_given(p->arg, pid);
     p->pid = pid;
     p->mproc__parent = mproc__self.pid;
@@ -2693,10 +2684,11 @@ MPROC_DEF bool mproc_process_is_alive(mproc_process *p) {
 
 MPROC__FN int mproc__child_signal(mproc__child *c, int sig) { /* with the lock held */
     if (c->ended || (!mproc__self.pidfd_works && mproc__child_collect(c))) return -ESRCH;
-    int error = -EPERM;
-    if (mproc__self.pidfd_works && c->pidfd >= 0) error = mproc__pidfd_send_signal(c->pidfd, sig);
-    if (error != -EPERM && error != -ENOSYS) return error; /* those two: perhaps only that call is refused */
-    return kill(c->pid, sig) == 0 ? 0 : -errno;            /* not collected, so its pid is still its own */
+    errno = EPERM;
+    if (mproc__self.pidfd_works && c->pidfd >= 0 && syscall(SYS_pidfd_send_signal, c->pidfd, sig, 0L, 0) == 0)
+        return 0;
+    if (errno != EPERM && errno != ENOSYS) return -errno; /* those two: perhaps only that call is refused */
+    return kill(c->pid, sig) == 0 ? 0 : -errno;           /* not collected, so its pid is still its own */
 }
 
 MPROC__FN int mproc__process_signal(const mproc_process *p, int sig) {
@@ -2839,17 +2831,13 @@ MPROC__FN int mproc__cgroup_least(const char *root, char *group, int most) {
 
 /* /proc/self/cgroup has lines NUMBER:CONTROLLERS:GROUP; version 2 has no controllers there. */
 MPROC__FN int mproc__cgroup_cpus(int most) {
-    char line[512];
+    char line[512], controllers[64], group[512];
     FILE *f = fopen("/proc/self/cgroup", "re");
     while (f != NULL && fgets(line, sizeof line, f) != NULL) {
-        line[strcspn(line, "\n")] = 0;
-        char *controllers = strchr(line, ':'),
-             *group = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
-        if (group == NULL) continue;
-        *group++ = 0;
-        controllers++;
-        if (*controllers == 0) most = mproc__cgroup_least("/sys/fs/cgroup", group, most);
-        else if (strcmp(controllers, "cpu") == 0 || strncmp(controllers, "cpu,", 4) == 0)
+        if (sscanf(line, "%*d::%511[^\n]", group) == 1)
+            most = mproc__cgroup_least("/sys/fs/cgroup", group, most);
+        else if (sscanf(line, "%*d:%63[^:]:%511[^\n]", controllers, group) == 2 &&
+                 (strcmp(controllers, "cpu") == 0 || strncmp(controllers, "cpu,", 4) == 0))
             most = mproc__cgroup_least("/sys/fs/cgroup/cpu", group, most);
     }
     if (f != NULL) fclose(f);
