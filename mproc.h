@@ -2870,17 +2870,6 @@ MPROC_DEF pid_t mproc_fork(void) {
     return 0;
 }
 
-/* In the process between: forks the one that stays and tells its pid, or the error. */
-MPROC__FN pid_t mproc__fork_again(pid_t *told, pid_t starter) {
-    pid_t pid = fork();
-    if (pid != 0) {
-        *told = pid > 0 ? pid : -errno;
-        _exit(0);
-    }
-    mproc__self.parent = starter;
-    return 0;
-}
-
 MPROC_DEF pid_t mproc_fork_detached(void) {
     int error = mproc__init();
     if (error != 0) return error;
@@ -2888,12 +2877,16 @@ MPROC_DEF pid_t mproc_fork_detached(void) {
     if (told == NULL) return MPROC_ENOMEM;
     mproc__flush_stdio();
     pid_t starter = mproc__self.pid, pid = fork();
-    if (pid == 0) return mproc__fork_again(told, starter);
-    if (pid < 0) pid = -errno;
-    else {
-        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
-        pid = *told != 0 ? *told : MPROC_EAGAIN; /* 0: killed before it could tell */
+    if (pid == 0) { /* the process between: forks the one that stays and tells its pid, or the error */
+        pid = fork();
+        mproc__self.parent = starter;
+        if (pid == 0) return 0;
+        *told = pid > 0 ? pid : -errno;
+        _exit(0);
     }
+    if (pid < 0) *told = -errno;
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
+    pid = *told != 0 ? *told : MPROC_EAGAIN; /* 0: killed before it could tell */
     mproc__dealloc(told);
     return pid;
 }
@@ -2940,17 +2933,6 @@ MPROC__FN void mproc__end_children(bool daemons, int sig, int64_t deadline) {
     } while (c != NULL && mproc__child_wait(c, deadline));
 }
 
-/* The end of a process: its non-daemons are joined, its daemons and pools ended. */
-MPROC__FN void mproc__end_family(void) {
-    pthread_mutex_lock(&mproc__self.lock);
-    if (mproc__self.children != NULL) {
-        mproc__end_children(false, 0, MPROC__NEVER);
-        mproc__end_children(true, SIGTERM, mproc__now() + (int64_t)(MPROC_EXIT_GRACE * 1e9));
-        mproc__end_children(true, SIGKILL, MPROC__NEVER);
-    }
-    pthread_mutex_unlock(&mproc__self.lock);
-}
-
 MPROC_DEF int mproc_at_exit(void (*callback)(void *ctx), void *ctx, int priority) {
     if (callback == NULL) return MPROC_EINVAL;
     int error = mproc__init();
@@ -2993,13 +2975,16 @@ MPROC__FN void mproc__make_last_calls(int least) {
     }
 }
 
-/* Registered with atexit by the main program; a child that calls exit(3) runs it too, on what is its own. */
+/* The end of a process: its non-daemons are joined, its daemons and pools ended. Registered with atexit by
+   the main program; a child that calls exit(3) runs it too, on what is its own. */
 MPROC__FN void mproc__at_exit(void) {
     mproc__make_last_calls(0);
-    if (mproc__self.children != NULL) {
-        mproc__flush_stdio();
-        mproc__end_family();
-    }
+    if (mproc__self.children != NULL) mproc__flush_stdio();
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__end_children(false, 0, MPROC__NEVER);
+    mproc__end_children(true, SIGTERM, mproc__now() + (int64_t)(MPROC_EXIT_GRACE * 1e9));
+    mproc__end_children(true, SIGKILL, MPROC__NEVER);
+    pthread_mutex_unlock(&mproc__self.lock);
     mproc__make_last_calls(INT32_MIN);
 }
 
