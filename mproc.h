@@ -1572,18 +1572,17 @@ MPROC__FN void mproc__after_fork_child(void) {
     mproc__own_seat = NULL;
     mproc__own_tid = 0;
     if (mproc__self.own != NULL) mproc__child_fds_close(mproc__self.own);
-    for (mproc__child *c = mproc__self.children, *next; c != NULL; c = next) {
-        next = c->next;
-        if (c == mproc__starting) {
-            mproc__close(&c->life[1]);
-            mproc__close(&c->pidfd);
-            mproc__self.own = c;
+    for (mproc__child *c; (c = mproc__self.children) != NULL;) {
+        mproc__self.children = c->next;
+        if (c != mproc__starting) {
+            mproc__child_fds_close(c);
+            free(c);
             continue;
         }
-        mproc__child_fds_close(c);
-        free(c);
+        mproc__close(&c->life[1]);
+        mproc__close(&c->pidfd);
+        mproc__self.own = c;
     }
-    mproc__self.children = NULL;
     for (mproc__last_call *call; (call = mproc__self.last_calls) != NULL; free(call))
         mproc__self.last_calls = call->next;
     mproc__conns_inherit();
