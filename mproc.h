@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2554
-       Fork helpers               mproc.h:226   mproc.h:2987
-       Locks                      mproc.h:264   mproc.h:1842
-       Recursive lock             mproc.h:302   mproc.h:2070
-       Semaphore                  mproc.h:312   mproc.h:2125
-       Event                      mproc.h:327   mproc.h:2203
-       Condition                  mproc.h:340   mproc.h:2271
-       Barrier                    mproc.h:365   mproc.h:2421
-       Shared values and arrays   mproc.h:381   mproc.h:1980
-       Pipe                       mproc.h:425   mproc.h:3941
-       Queue                      mproc.h:458   mproc.h:3153
-       Ring                       mproc.h:513   mproc.h:4240
-       Pool                       mproc.h:538   mproc.h:4454
-       Files                      mproc.h:664   mproc.h:6244
-       Dump                       mproc.h:694   mproc.h:6698
+       Processes                  mproc.h:151   mproc.h:2452
+       Fork helpers               mproc.h:226   mproc.h:2859
+       Locks                      mproc.h:264   mproc.h:1786
+       Recursive lock             mproc.h:302   mproc.h:2002
+       Semaphore                  mproc.h:312   mproc.h:2042
+       Event                      mproc.h:327   mproc.h:2113
+       Condition                  mproc.h:340   mproc.h:2172
+       Barrier                    mproc.h:365   mproc.h:2323
+       Shared values and arrays   mproc.h:381   mproc.h:1912
+       Pipe                       mproc.h:425   mproc.h:3792
+       Queue                      mproc.h:458   mproc.h:3004
+       Ring                       mproc.h:513   mproc.h:4095
+       Pool                       mproc.h:538   mproc.h:4303
+       Files                      mproc.h:664   mproc.h:6093
+       Dump                       mproc.h:694   mproc.h:6548
        Platform                                 mproc.h:711
-       Arena                                    mproc.h:1119
-       This process                             mproc.h:1480
-       Ports                                    mproc.h:1644
+       Arena                                    mproc.h:1125
+       This process                             mproc.h:1486
+       Ports                                    mproc.h:1627
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1718,8 +1718,12 @@ MPROC__FN int mproc__port_make(mproc__port *port, const int fd[2], mproc_conn *c
 MPROC__FN int mproc__port_open(const mproc__port *port, const char *path, int side) {
     struct stat st; /* look before opening: opening a stranger's file could do things, and who has it for
                        the other direction has the other end */
-    if (stat(path, &st) != 0 || !S_ISFIFO(st.st_mode) || (uint64_t)st.st_ino != port->inode[side]) return -1;
-    if (lstat(path, &st) != 0 || (st.st_mode & (side == 0 ? S_IRUSR : S_IWUSR)) == 0) return -1;
+    char is[48], wanted[48];
+    snprintf(wanted, sizeof wanted, "pipe:[%llu]", (unsigned long long)port->inode[side]);
+    ssize_t n = readlink(path, is, sizeof is - 1);
+    is[n > 0 ? n : 0] = 0;
+    if (strcmp(is, wanted) != 0 || lstat(path, &st) != 0) return -1;
+    if ((st.st_mode & (side == 0 ? S_IRUSR : S_IWUSR)) == 0) return -1;
     int fd = open(path, (side == 0 ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 || mproc__inode(fd) == port->inode[side]) return mproc__fd_above_stdio(fd);
     close(fd);
@@ -2364,17 +2368,16 @@ MPROC__FN bool mproc__barrier_break(mproc_barrier *b, uint32_t generation) {
     return true;
 }
 
-/* Has a process died that waits in this generation? */
-MPROC__FN bool mproc__barrier_bereft(const mproc_barrier *b, uint32_t generation) {
+/* How many living threads have arrived in this generation, or are about to. */
+MPROC__FN uint32_t mproc__barrier_living(const mproc_barrier *b, uint32_t generation) {
     uint32_t living = 0;
-    uint64_t word = MPROC__LOAD(&b->word);
     for (uint32_t i = 0, n = MPROC__LOAD(&mproc__shared->seats_used); i < n; i++) {
         mproc__seat *s = &mproc__shared->seat[i];
         if (MPROC__LOAD(&s->waiting) == (uintptr_t)b && MPROC__LOAD(&s->getting) == (uintptr_t)generation &&
             mproc__seat_alive(s))
             living++;
     }
-    return mproc__generation(word) == generation && living < mproc__arrived(word);
+    return living;
 }
 
 /* How a generation that this thread waited in has ended: 1 not yet, 0 all came, or MPROC_EBROKEN. */
@@ -2390,23 +2393,26 @@ MPROC__FN int mproc__barrier_await(mproc_barrier *b, uint32_t generation, int64_
         int outcome = mproc__barrier_outcome(MPROC__LOAD(&b->word), generation);
         if (outcome <= 0) return outcome;
         bool in_time = mproc__nap(&b->bell, bell, deadline);
-        if (in_time && (MPROC__LOAD(&b->bell) != bell || !mproc__barrier_bereft(b, generation))) continue;
+        uint32_t arrived = mproc__arrived(MPROC__LOAD(&b->word)); /* if it is over, breaking finds out */
+        if (in_time && (MPROC__LOAD(&b->bell) != bell || mproc__barrier_living(b, generation) >= arrived))
+            continue;
         if (mproc__barrier_break(b, generation) && !in_time) return MPROC_ETIMEDOUT;
     }
 }
 
-/* Arrives: the caller's place among the parties, or MPROC_EBROKEN. */
+/* Arrives: the caller's place among the parties, or MPROC_EBROKEN. The last one sees to it that those before
+   it live: no living one may have looked yet. */
 MPROC__FN int mproc__barrier_arrive(mproc_barrier *b, mproc__seat *seat, uint32_t *generation) {
-    uint64_t word = MPROC__LOAD(&b->word), next;
-    uint32_t place;
-    do {
-        if (word & MPROC__BROKEN) return MPROC_EBROKEN;
-        place = mproc__arrived(word);
+    for (uint64_t word; ((word = MPROC__LOAD(&b->word)) & MPROC__BROKEN) == 0;) {
+        uint32_t place = mproc__arrived(word);
+        bool last = place + 1 == b->parties;
         *generation = mproc__generation(word);
         MPROC__STORE(&seat->getting, (uintptr_t)*generation);
-        next = place + 1 == b->parties ? mproc__next_generation(word, false) : word + 1;
-    } while (!MPROC__CAS(&b->word, &word, next));
-    return (int)place;
+        if (last && mproc__barrier_living(b, *generation) <= place) mproc__barrier_break(b, *generation);
+        else if (mproc__cas64(&b->word, word, last ? mproc__next_generation(word, false) : word + 1))
+            return (int)place;
+    }
+    return MPROC_EBROKEN;
 }
 
 MPROC_DEF int mproc_barrier_wait(mproc_barrier *barrier, double timeout) {

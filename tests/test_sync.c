@@ -1905,6 +1905,21 @@ START_TEST(x36_killed_waiter_of_a_barrier) {
 }
 END_TEST
 
+/* Nobody living has waited, so nobody has noticed: the last one to come does. */
+START_TEST(x36_killed_waiter_and_the_last_party) {
+    for (int parties = 2; parties <= 3; parties++) {
+        begin_barrier((unsigned)parties);
+        kill_and_collect(blocked(party, NULL));
+        pid_t live = parties == 3 ? blocked(party, NULL) : 0;
+        TAKES(0, 0.1, ck_assert_int_eq(mproc_barrier_wait(barrier, 5), MPROC_EBROKEN));
+        if (live != 0) TAKES(0, 0.1, ck_assert_int_eq(ended(live), BROKEN));
+        ck_assert_int_eq(mproc_barrier_reset(barrier), 0);
+        pass(parties);
+        ck_assert_int_eq(mproc_barrier_free(barrier), 0);
+    }
+}
+END_TEST
+
 START_TEST(barr_a_stopped_party_is_no_dead_one) {
     begin_barrier(3);
     pid_t one = blocked(party, NULL), two = blocked(party, NULL);
@@ -2181,6 +2196,6 @@ SUITE_MAIN("sync", sem_04_10_evnt_01_cond_06_lock_11_13_x59_timeouts,
            barr_03_11_everybody_gets_a_number_of_its_own, barr_01_02_lockstep, barr_12_a_thousand_passes,
            barr_06_07_08_14_abort_and_reset, barr_14_reset_from_a_child, barr_passed_is_passed,
            barr_09_one_late_party_breaks_it_for_all, barr_13_parties_that_cannot_be,
-           x36_killed_waiter_of_a_barrier, barr_a_stopped_party_is_no_dead_one, p5_late_lock, p5_late_rlock,
-           p5_late_semaphore, p5_late_event, p5_late_condition, p5_late_barrier, p5_late_value_and_array,
-           p5_late_pool)
+           x36_killed_waiter_of_a_barrier, x36_killed_waiter_and_the_last_party,
+           barr_a_stopped_party_is_no_dead_one, p5_late_lock, p5_late_rlock, p5_late_semaphore, p5_late_event,
+           p5_late_condition, p5_late_barrier, p5_late_value_and_array, p5_late_pool)
