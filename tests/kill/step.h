@@ -161,13 +161,15 @@ static inline enum step step_once(void) {
     return what;
 }
 
-/* Has the process stopped at its first mark? */
+/* Has the process stopped at its first mark? Signals on the way there, of a child's end say, are passed on.
+ */
 static inline bool step_begin(pid_t pid) {
     int status;
     step.pid = pid;
     step.signal = 0;
-    if (waitpid(pid, &status, __WALL) != pid || !WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
-        return false;
+    while (waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status) && WSTOPSIG(status) != SIGTRAP)
+        ptrace(PTRACE_CONT, pid, NULL, (void *)(intptr_t)WSTOPSIG(status));
+    if (!WIFSTOPPED(status)) return false;
     ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)PTRACE_O_EXITKILL);
     step_look();
     return true;
