@@ -1499,6 +1499,34 @@ static void pool_last_check(void) {
     CHECK(idly == 0 || (idly == 1 && error == 0 && !w.finished && !w.stopped));
 }
 
+/* A worker that begins, from the end of its initializer on; a pool for each point. */
+static int worker_initializer(void *arg) {
+    char byte;
+    while (read(((int *)arg)[0], &byte, 1) != 1) continue;
+    return 0;
+}
+static void pool_begin_initialized(void) {
+    CHECK(pipe(w.pipe) == 0);
+    pool_begin_with((mproc_pool_options){.initializer = worker_initializer, .initarg = w.pipe});
+    EVENTUALLY(pool_worker() != 0 && step_state(pool_worker()) == 'S');
+    BUMP(&me->round);
+    memset(me->ran, 0, sizeof me->ran);
+}
+static void pool_stimulus_initialized(void) { CHECK(write(w.pipe[1], "x", 1) == 1); }
+static void pool_initialized_check(void) {
+    pool_stimulus_initialized(); /* for the one in its place */
+    pool_works();
+    EVENTUALLY(pool_idle());
+    mproc_pool_counts c = counts();
+    CHECK_IS(c.done, 1 + PEEK(&me->ran[6]));
+    CHECK_IS(c.crashed, 0);
+    CHECK_IS(c.respawned, w.stopped ? 0 : 1);
+    CHECK_IS(mproc_pool_free(p.pool), 0);
+    p.pool = NULL;
+    close(w.pipe[0]);
+    close(w.pipe[1]);
+}
+
 static void pool_join(void) { must(mproc_pool_join(p.pool, MPROC_FOREVER) == 0); }
 
 /* The supervisor, while it learns of a worker's death and replaces it; a pool for each point. */
@@ -2143,6 +2171,8 @@ static const operation operations[] = {
          .before = pool_run_gate),
     ATTACH("pool worker", pool_setup, pool_worker, pool_stimulus, pool_worker_check, POOL),
     ATTACH("pool worker, submitted", pool_setup, pool_worker, pool_stimulus_submit, pool_worker_check, POOL),
+    ATTACH("pool worker, its start", pool_begin_initialized, pool_worker, pool_stimulus_initialized,
+           pool_initialized_check, .spare = SIZE_MAX),
     ATTACH("pool worker, many items", pool_setup, pool_worker, pool_stimulus_chunk, pool_chunk_check, POOL),
     ATTACH("pool worker, task in a task", pool_setup, pool_worker, pool_stimulus_nested, pool_nested_check,
            POOL),
