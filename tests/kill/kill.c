@@ -836,6 +836,9 @@ static void queue_get(void) {
     char data[ROOM];
     must(mproc_queue_get(w.queue, data, sizeof data, MPROC_FOREVER) == (ssize_t)op->size);
 }
+static void queue_unopened(void) { /* as in a process that was forked before the queue was made */
+    mproc__port_forget(&w.queue->port);
+}
 static void queue_get_exact(void) {
     char data[ROOM];
     must(mproc_queue_get(w.queue, data, op->size, MPROC_FOREVER) == (ssize_t)op->size);
@@ -2019,6 +2022,8 @@ static const operation operations[] = {
          .size = SMALL, .most = 4),
     CALL("queue put, full", queue_setup_full, queue_put, queue_check, .unblock = queue_make_room,
          .size = SMALL),
+    CALL("queue put, not opened yet", queue_setup, queue_put, queue_check, .before = queue_unopened,
+         .size = SMALL, .there = 2),
     CALL("queue put_many", queue_setup, queue_put_many, queue_check, .size = SMALL, .there = 2),
     CALL("queue put_many, large", queue_setup, queue_put_many, queue_check, .size = LARGE, .there = 2,
          .spare = 600),
@@ -2045,6 +2050,8 @@ static const operation operations[] = {
          .there = 2, .hands = 1, .spare = 600),
     CALL("queue get, put back, one", queue_setup, queue_get, queue_check, .before = queue_get_short,
          .size = SMALL, .there = 1, .hands = 1, .spare = 600),
+    CALL("queue get, not opened yet", queue_setup, queue_get, queue_check, .before = queue_unopened,
+         .size = SMALL, .there = 3, .hands = 1),
     CALL("queue take", queue_setup, queue_take, queue_check, .size = SMALL, .there = 3, .hands = 1,
          .spare = 256),
     CALL("queue take, large", queue_setup, queue_take, queue_check, .size = LARGE, .there = 3, .hands = 1,
@@ -2234,6 +2241,10 @@ static const operation operations[] = {
     CALL("wait", gate_setup, process_wait, process_gate_check, .before = process_fork_gate,
          .unblock = gate_open_it),
     CALL("reap", gate_setup, process_reap, process_gate_check, .before = process_fork_ended),
+    CALL("process exit, with children", gate_setup, process_exit, process_gate_check,
+         .before = children_start, .unblock = gate_open_it),
+    CALL("process exit, with a pool", nothing, process_exit, orphans_check, .before = pool_make,
+         .spare = SIZE_MAX),
     CALL("at_exit", process_setup, at_exit_leave, at_exit_check),
     CALL("process exit, with calls", process_setup, process_exit, at_exit_check, .before = at_exit_daemon),
 };
