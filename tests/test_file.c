@@ -1142,8 +1142,8 @@ static int with_a_small_file_limit(void *arg) {
     struct rlimit limit = {4096, 4096};
     memset(block, 'b', sizeof block);
     signal(SIGXFSZ, SIG_DFL);
-    sigemptyset(&before); /* the kernel writes a part of it */
-    sigemptyset(&after);
+    memset(&before, 0, sizeof before); /* of which the kernel writes a part */
+    memset(&after, 0, sizeof after);
     sigprocmask(SIG_SETMASK, NULL, &before);
     MUST_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
     MUST_EQ(mproc_file_append(file, block, 5000), -EFBIG);
