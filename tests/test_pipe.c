@@ -1107,16 +1107,26 @@ END_TEST
 
 enum { WRITERS = 4, READERS = 4 };
 typedef struct crowd {
+    int here;      /* writers and readers that use the pipe by now */
     uint32_t each; /* messages of each writer */
     size_t least, most;
     unsigned char seen[WRITERS][20000];
 } crowd;
 static crowd *crowded;
 
+/* An end is gone when all who have used it are: so none may be done with it before the last has begun. */
+static void use_together(mproc_conn *end) {
+    MUST(mproc_conn_fd(end) >= 0);
+    BUMP(&crowded->here);
+    for (double late = now() + 10 * SLOW; PEEK(&crowded->here) < WRITERS + READERS; nap(0.0005))
+        MUST(now() < late);
+}
+
 static int write_many(void *arg) {
     uint32_t id = *(const uint32_t *)arg;
     uint64_t seed = 77 + id;
     unsigned char *message = buffer_of(crowded->most);
+    use_together(ends[1]);
     for (uint32_t i = 0; i < crowded->each; i++) {
         size_t size = crowded->least + draw(&seed) % (crowded->most - crowded->least + 1);
         compose(message, id, i, size);
@@ -1132,6 +1142,7 @@ static int read_many(void *arg) {
     int64_t last[WRITERS] = {-1, -1, -1, -1};
     note n;
     ssize_t size;
+    use_together(ends[0]);
     while ((size = mproc_conn_recv(ends[0], message, crowded->most, MPROC_FOREVER)) >= 0) {
         MUST(whole(message, (size_t)size, &n));
         MUST(n.writer < WRITERS && n.seq < crowded->each);
