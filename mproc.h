@@ -4336,24 +4336,29 @@ typedef struct mproc__item { /* what came of one item of a task for many */
     int32_t code;            /* what the task returned, or how its worker ended */
 } mproc__item;
 
-struct mproc_future {
-    mproc__tag tag;    /* valid while somebody has the future in hand */
-    uint32_t index;    /* of this slot in its pool */
-    uint32_t detached; /* nobody wants the result: who finishes the task frees the slot */
-    uint32_t owner;    /* pid of the process that asked; the future goes with it */
-    mproc__u64 word;   /* generation << 32 | holder << 8 | state */
-    mproc_pool *pool;
+typedef struct mproc__job { /* what is handed in: a task for one item or for many */
     mproc_task task;
-    char *arg;    /* of the first item; the others follow at distance arg_step */
-    char *result; /* likewise */
-    size_t arg_step, result_step;
+    const char *in; /* arguments, in_size apart */
+    char *out;      /* results, out_size apart; NULL when handed in: the slot finds room */
+    size_t in_size, out_size;
+    size_t first;      /* of a map: which item the first one is */
+    uint32_t count;    /* items */
+    uint32_t detached; /* nobody wants the result: who finishes the task frees the slot */
+    bool in_place;     /* the arguments stay where they are: in shared memory */
+} mproc__job;
+
+struct mproc_future {
+    mproc__tag tag;  /* valid while somebody has the future in hand */
+    uint32_t index;  /* of this slot in its pool */
+    uint32_t owner;  /* pid of the process that asked; the future goes with it */
+    mproc__u64 word; /* generation << 32 | holder << 8 | state */
+    mproc_pool *pool;
+    mproc__job job;
     mproc__item *items; /* one for each item; `single` when there is only one */
     void *block;        /* arena memory that goes with the slot, or NULL */
-    uint32_t count;     /* items */
     uint32_t done;      /* items finished: the next one is running */
     uint32_t wake;      /* flag: somebody sleeps until it is done */
     uint32_t cancel;    /* somebody wants it killed */
-    size_t first;       /* of a map: which item its first one is */
     mproc__item single;
     int32_t error; /* of the first item that failed, or 0 */
     uint64_t room[MPROC__INLINE_TASK / 8] __attribute__((aligned(16)));
@@ -4535,7 +4540,7 @@ MPROC__FN void mproc__pool_ring(mproc_pool *pool) {
 MPROC__FN void mproc__slot_tell(mproc_future *f, uint64_t done) {
     mproc_pool *pool = f->pool;
     mproc__flag_wake(&f->wake, INT32_MAX);
-    if (MPROC__LOAD(&f->detached)) {
+    if (MPROC__LOAD(&f->job.detached)) {
         mproc__slot_release(f, done);
         return;
     }
@@ -4556,7 +4561,7 @@ MPROC__FN bool mproc__slot_finish(mproc_future *f, uint64_t from) {
 MPROC__FN bool mproc__slot_end(mproc_future *f, uint64_t from, int status, int code) {
     uint64_t mine = mproc__word(from, MPROC__ENDING, mproc__own_holder());
     if (!mproc__cas64(&f->word, from, mine)) return false;
-    for (uint32_t i = f->done; i < f->count; i++) {
+    for (uint32_t i = f->done; i < f->job.count; i++) {
         f->items[i].status = status;
         f->items[i].code = code;
     }
@@ -4641,7 +4646,7 @@ MPROC__FN mproc_future *mproc__worker_take(mproc_pool *pool, mproc__worker *me) 
    RUNNING, the sum is put in force. Who finds the slot still RUNNING takes the old sum, else the new one. */
 MPROC__FN void mproc__worker_prepare_count(mproc__worker *me, const mproc_future *f) {
     mproc__tally sum = me->tally;
-    for (uint32_t i = 0; i < f->count; i++) {
+    for (uint32_t i = 0; i < f->job.count; i++) {
         if (f->items[i].status == 0) sum.done++;
         else if (f->items[i].status == MPROC_EFAILED) sum.failed++;
     }
@@ -4650,7 +4655,7 @@ MPROC__FN void mproc__worker_prepare_count(mproc__worker *me, const mproc_future
 
 /* Runs one item and notes what came of it. */
 MPROC__FN void mproc__run_item(mproc_future *f, uint32_t i) {
-    int code = f->task(f->arg + i * f->arg_step, f->result + i * f->result_step);
+    int code = f->job.task(f->job.in + i * f->job.in_size, f->job.out + i * f->job.out_size);
     f->items[i].code = code;
     f->items[i].status = code == 0 ? 0 : MPROC_EFAILED;
     if (code != 0 && f->error == 0) f->error = MPROC_EFAILED;
@@ -4662,7 +4667,7 @@ MPROC__FN void mproc__worker_run(mproc_pool *pool, mproc__worker *me, mproc_futu
     uint32_t depth = me->depth;
     uint64_t word = MPROC__LOAD(&f->word);
     MPROC__STORE(&me->depth, depth + 1);
-    for (uint32_t i = f->done; i < f->count; i++) {
+    for (uint32_t i = f->done; i < f->job.count; i++) {
         if (pool->options.task_timeout > 0) MPROC__STORE(&me->began[depth], mproc__now());
         mproc__run_item(f, i);
     }
@@ -4711,7 +4716,7 @@ MPROC__FN void mproc__worker_loop(mproc_pool *pool, mproc__worker *me) {
             f = mproc__worker_take(pool, me);
         }
         if (f != NULL) {
-            tasks += f->count;
+            tasks += f->job.count;
             mproc__worker_run(pool, me, f);
         } else if (MPROC__LOAD(&pool->quit)) {
             return;
@@ -4794,14 +4799,14 @@ MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_fu
         mproc__slot_end(f, word, -(int)s->pool->why, code);
         return;
     }
-    if (i < f->count) {
+    if (i < f->job.count) {
         f->items[i].code = code;
         f->items[i].status = MPROC_ECRASHED;
         if (f->error == 0) f->error = MPROC_ECRASHED;
         f->done = i + 1;
         MPROC__STORE(&s->pool->crashed, s->pool->crashed + 1);
     }
-    if (f->done < f->count) { /* the rest of a task for many is a task again; the ring has room for it */
+    if (f->done < f->job.count) { /* the rest of a task for many is a task again; the ring has room for it */
         if (!mproc__cas64(&f->word, word, mproc__word(word, MPROC__READY, MPROC__ORPHAN))) return;
         mproc__ready_push(s->pool, f->index, s->pool->mask + 1);
         mproc__flag_wake(&s->pool->work, 1);
@@ -4931,7 +4936,7 @@ MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
         break;
     case MPROC__DONE: {
         bool orphan = mproc__holder_dead(s, mproc__word(word, MPROC__DONE, f->owner)) && !mproc__awaited(f);
-        if (orphan || MPROC__LOAD(&f->detached)) mproc__slot_release(f, word);
+        if (orphan || MPROC__LOAD(&f->job.detached)) mproc__slot_release(f, word);
         break;
     }
     default: break;
@@ -5209,27 +5214,14 @@ MPROC_DEF mproc_pool *mproc_pool_new(int workers) {
 MPROC__FN void mproc__pool_hush(mproc_pool *pool); /* see Callbacks */
 MPROC__FN void mproc__pool_turn(mproc_pool *pool);
 
-/* What a submission consists of. */
-typedef struct mproc__job {
-    mproc_task task;
-    const char *in; /* items, in_size apart */
-    char *out;      /* where results go if that is shared memory; otherwise NULL */
-    size_t in_size, out_size;
-    uint32_t count;
-    size_t first; /* of a map: which item the first one is */
-    bool detached;
-    bool in_place; /* the items may stay where they are if that is shared memory */
-} mproc__job;
-
 MPROC__FN size_t mproc__round16(size_t n) { return (n + 15) & ~(size_t)15; }
 
 /* Finds room for what a job needs beyond the slot, and copies the argument there. */
 MPROC__FN int mproc__slot_fill(mproc_future *f, const mproc__job *job) {
-    bool in_place = job->in_size == 0 || (job->in_place && mproc__in_arena(job->in));
     if (job->in_size > SIZE_MAX / 4 / job->count || job->out_size > SIZE_MAX / 4 / job->count)
         return MPROC_ENOMEM;
     size_t items = job->count > 1 ? mproc__round16(job->count * sizeof(mproc__item)) : 0;
-    size_t in = in_place ? 0 : mproc__round16(job->count * job->in_size);
+    size_t in = job->in_place ? 0 : mproc__round16(job->count * job->in_size);
     size_t out = job->out != NULL ? 0 : job->count * job->out_size;
     char *room = (char *)f->room;
     if (items + in + out > sizeof f->room) {
@@ -5237,20 +5229,13 @@ MPROC__FN int mproc__slot_fill(mproc_future *f, const mproc__job *job) {
         if (f->block == NULL) return MPROC_ENOMEM;
         room = (char *)f->block;
     }
+    f->job = *job;
     f->items = items != 0 ? (mproc__item *)(void *)room : &f->single;
     memset(f->items, 0, job->count * sizeof(mproc__item));
-    f->arg = in_place ? (char *)(uintptr_t)job->in : room + items;
-    f->result = job->out != NULL ? job->out : room + items + in;
-    if (in != 0) memcpy(f->arg, job->in, job->count * job->in_size);
-    if (out != 0) memset(f->result, 0, out);
-    f->arg_step = job->in_size;
-    f->result_step = job->out_size;
-    f->task = job->task;
-    f->count = job->count;
-    f->first = job->first;
+    if (in != 0) f->job.in = (const char *)memcpy(room + items, job->in, job->count * job->in_size);
+    if (job->out == NULL) f->job.out = (char *)memset(room + items + in, 0, out);
     f->done = f->cancel = f->wake = 0;
     f->error = 0;
-    f->detached = job->detached ? 1 : 0;
     f->owner = mproc__own_holder();
     return 0;
 }
@@ -5350,7 +5335,7 @@ MPROC_DEF int mproc_pool_submit(mproc_pool *pool, mproc_task task, const void *a
     mproc__pool_hush(pool);
     mproc__pool_turn(pool);
     mproc__job job = mproc__job_of(task, arg, arg_size, 0);
-    job.detached = true;
+    job.detached = 1;
     mproc__pool_hand_in(pool, &job, deadline, &error);
     return error;
 }
@@ -5549,7 +5534,7 @@ MPROC_DEF int mproc_future_get(mproc_future *future, void *result, double timeou
     mproc__pool_hush(pool);
     int error = mproc__future_await(future, deadline);
     if (error == 0) error = future->error;
-    if (error == 0 && result != NULL) mproc__copy(result, future->result, future->result_step);
+    if (error == 0 && result != NULL) mproc__copy(result, future->job.out, future->job.out_size);
     mproc__pool_turn(pool); /* last: a callback may free the future */
     return error;
 }
@@ -5587,7 +5572,7 @@ MPROC_DEF int mproc_future_free(mproc_future *future) {
          mproc__callbacks.first != NULL && (c = mproc__callback_take(NULL, future, true)) != NULL;)
         free(c);
     uint64_t before = MPROC__LOAD(&future->word); /* its generation: later the slot may be another's */
-    MPROC__STORE(&future->detached, 1);
+    MPROC__STORE(&future->job.detached, 1);
     uint64_t done = mproc__word(before, MPROC__DONE, 0);
     if (MPROC__LOAD(&future->word) == done) mproc__slot_release(future, done);
     return 0;
@@ -5629,7 +5614,7 @@ MPROC__FN int mproc__map_begin(mproc__map *m, mproc_pool *pool, const mproc__job
     memset(m, 0, sizeof *m);
     m->pool = pool;
     m->job = *job;
-    m->job.in_place = true;
+    m->job.in_place = mproc__in_arena(job->in);
     m->job.count = mproc__map_chunk(pool, n, job->in_size, job->out_size);
     m->in = job->in;
     m->out = (char *)out;
@@ -5663,17 +5648,17 @@ MPROC__FN int mproc__map_give(mproc__map *m, int64_t deadline) {
 MPROC__FN void mproc__map_take(mproc__map *m) {
     mproc_future *f = *mproc__map_at(m, m->head++);
     int error = mproc__future_await(f, MPROC__NEVER);
-    for (uint32_t i = 0; i < f->count; i++) {
+    for (uint32_t i = 0; i < f->job.count; i++) {
         int status = error != 0 ? error : f->items[i].status;
-        size_t item = f->first + i;
+        size_t item = f->job.first + i;
         if (status != 0 && item < m->first_failed) {
             m->first_failed = item;
             m->error = status;
         }
         if (status == 0 && !m->out_shared && m->out != NULL)
-            mproc__copy(m->out + item * f->result_step, f->result + i * f->result_step, f->result_step);
+            mproc__copy(m->out + item * f->job.out_size, f->job.out + i * f->job.out_size, f->job.out_size);
     }
-    m->taken += f->count;
+    m->taken += f->job.count;
     mproc_future_free(f);
 }
 
@@ -5818,11 +5803,11 @@ MPROC__FN ssize_t mproc__iter_take(mproc_iter *it, void *out, int error) {
     mproc__map *m = &it->map;
     mproc_future *f = *mproc__map_at(m, m->head);
     uint32_t i = it->position++;
-    it->index = f->first + i;
+    it->index = f->job.first + i;
     it->code = error != 0 ? 0 : f->items[i].code;
     if (error == 0) error = f->items[i].status;
-    if (error == 0 && out != NULL) mproc__copy(out, f->result + i * f->result_step, f->result_step);
-    if (it->position == f->count) {
+    if (error == 0 && out != NULL) mproc__copy(out, f->job.out + i * f->job.out_size, f->job.out_size);
+    if (it->position == f->job.count) {
         it->position = 0;
         m->head++;
         mproc_future_free(f);
