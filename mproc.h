@@ -4605,16 +4605,18 @@ MPROC__FN bool mproc__ready_push(mproc_pool *pool, uint32_t index, uint64_t most
     }
 }
 
+/* How many stand in it; one more, perhaps, that is just being put there. */
+MPROC__FN size_t mproc__ready_length(const mproc_pool *pool) {
+    uint64_t head = MPROC__LOAD(&pool->head), tail = MPROC__LOAD(&pool->tail);
+    return tail > head ? (size_t)(tail - head) : 0;
+}
+
 MPROC__FN void mproc__ready_drop(mproc_pool *pool, uint64_t entry) {
     uint64_t head = entry >> MPROC__INDEX_BITS;
     mproc__cas64(&pool->entry[head & pool->mask], entry, (head + pool->mask + 1) << MPROC__INDEX_BITS);
     mproc__cas64(&pool->head, head, head + 1);
-    if (MPROC__LOAD(&pool->space) && mproc__ready_peek(pool) != 0) {
-        uint64_t length = MPROC__LOAD(&pool->tail) - MPROC__LOAD(&pool->head);
-        if (length <= pool->backlog / 2) mproc__flag_wake(&pool->space, INT32_MAX);
-    } else if (MPROC__LOAD(&pool->space)) {
+    if (MPROC__LOAD(&pool->space) && mproc__ready_length(pool) <= pool->backlog / 2)
         mproc__flag_wake(&pool->space, INT32_MAX);
-    }
 }
 
 /* Workers */
@@ -4695,9 +4697,7 @@ MPROC__FN bool mproc__worker_spin(const mproc_pool *pool) {
     if (spins == 0) return false;
     for (; spins > 0 && !ready; spins--) {
         mproc__relax();
-        ready = __atomic_load_n(&pool->tail, __ATOMIC_ACQUIRE) !=
-                    __atomic_load_n(&pool->head, __ATOMIC_ACQUIRE) ||
-                __atomic_load_n(&pool->quit, __ATOMIC_ACQUIRE) != 0;
+        ready = mproc__ready_length(pool) != 0 || MPROC__LOAD(&pool->quit);
     }
     mproc__spin_end(ready);
     return ready;
@@ -5148,6 +5148,30 @@ MPROC__FN bool mproc__pool_lives(mproc_pool *pool) {
     return false;
 }
 
+/* Nothing runs any more: why what has not finished never will. */
+MPROC__FN int mproc__pool_lost(const mproc_pool *pool) {
+    uint32_t over = MPROC__LOAD(&pool->over);
+    return over > 1 ? -(int)over : MPROC_ECANCELED;
+}
+
+/* Sleeps on a flag until what is waited for is there, for _free to see on this object. 0; MPROC_ETIMEDOUT;
+   or why it will never be there: nothing runs in the pool any more. */
+MPROC__FN int mproc__pool_wait(mproc_pool *pool, const void *object, uint32_t *flag, bool (*there)(void *),
+                               void *ctx, int64_t deadline) {
+    int error = 0;
+    mproc__waits_on(object);
+    for (;;) {
+        MPROC__STORE(flag, 1);
+        if (there(ctx)) break;
+        if (!mproc__pool_lives(pool)) error = there(ctx) ? 0 : mproc__pool_lost(pool);
+        else if (mproc__left(deadline) == 0) error = MPROC_ETIMEDOUT;
+        else mproc__flag_sleep(flag, deadline);
+        if (error != 0) break;
+    }
+    mproc__waits_on(NULL);
+    return error;
+}
+
 /* Waits until the supervisor has forked its workers. 0 or the error. */
 MPROC__FN int mproc__pool_await_start(mproc_pool *pool) {
     for (;;) {
@@ -5240,7 +5264,7 @@ MPROC__FN int mproc__slot_fill(mproc_future *f, const mproc__job *job) {
     return 0;
 }
 
-MPROC__FN int mproc__pool_refuses(mproc_pool *pool) {
+MPROC__FN int mproc__pool_refuses(const mproc_pool *pool) {
     uint32_t over = MPROC__LOAD(&pool->over), why = MPROC__LOAD(&pool->why);
     if (why != 0 || over > 1) return -(int)(why != 0 ? why : over);
     if (MPROC__LOAD(&pool->terminated)) return MPROC_ECANCELED;
@@ -5256,17 +5280,16 @@ MPROC__FN bool mproc__worker_helps(mproc_pool *pool) {
     return f != NULL;
 }
 
+MPROC__FN bool mproc__pool_has_space(void *pool) {
+    const mproc_pool *p = (const mproc_pool *)pool;
+    return mproc__ready_length(p) < p->backlog || mproc__pool_refuses(p) != 0;
+}
+
 /* The ring is full: waits until it is half empty. */
 MPROC__FN int mproc__pool_await_space(mproc_pool *pool, int64_t deadline) {
     if (mproc__worker_helps(pool)) return 0;
-    if (mproc__left(deadline) == 0) return MPROC_ETIMEDOUT;
-    mproc__waits_on(pool);
-    MPROC__STORE(&pool->space, 1);
-    if (MPROC__LOAD(&pool->tail) - MPROC__LOAD(&pool->head) >= pool->backlog)
-        mproc__flag_sleep(&pool->space, deadline);
-    mproc__waits_on(NULL);
-    mproc__pool_lives(pool);
-    return mproc__pool_refuses(pool);
+    int error = mproc__pool_wait(pool, pool, &pool->space, mproc__pool_has_space, pool, deadline);
+    return error != 0 ? error : mproc__pool_refuses(pool);
 }
 
 /* Publishes a filled slot. What a close overtakes is taken back, unless a worker has it already. */
@@ -5467,13 +5490,6 @@ MPROC__FN bool mproc__worker_runs_own(mproc_future *f) {
     return true;
 }
 
-/* Nothing runs in its pool any more: why f will never be done; 0 if it is all the same. */
-MPROC__FN int mproc__future_lost(const mproc_future *f) {
-    uint32_t over = MPROC__LOAD(&f->pool->over);
-    if (mproc__is_done(f)) return 0;
-    return over > 1 ? -(int)over : MPROC_ECANCELED;
-}
-
 /* Watches for a moment whether f gets done. */
 MPROC__FN bool mproc__future_spin(const mproc_future *f) {
     int spins = mproc__spin_begin();
@@ -5487,22 +5503,13 @@ MPROC__FN bool mproc__future_spin(const mproc_future *f) {
     return done;
 }
 
+MPROC__FN bool mproc__future_done(void *f) { return mproc__is_done((const mproc_future *)f); }
+
 /* Waits until f is done. 0, MPROC_ETIMEDOUT, or why it never will be. */
 MPROC__FN int mproc__future_await(mproc_future *f, int64_t deadline) {
     if (mproc__is_done(f)) return 0;
     if (deadline != 0 && (mproc__worker_runs_own(f) || mproc__future_spin(f))) return 0;
-    int error = 0;
-    mproc__waits_on(f);
-    while (!mproc__is_done(f)) {
-        MPROC__STORE(&f->wake, 1);
-        if (mproc__is_done(f)) break;
-        if (!mproc__pool_lives(f->pool)) error = mproc__future_lost(f);
-        else if (mproc__left(deadline) == 0) error = MPROC_ETIMEDOUT;
-        if (error != 0) break;
-        mproc__flag_sleep(&f->wake, deadline);
-    }
-    mproc__waits_on(NULL);
-    return error;
+    return mproc__pool_wait(f->pool, f, &f->wake, mproc__future_done, f, deadline);
 }
 
 MPROC_DEF int mproc_future_wait(mproc_future *future, double timeout) {
@@ -5771,7 +5778,8 @@ MPROC_DEF mproc_iter *mproc_pool_imap_unordered(mproc_pool *pool, mproc_task tas
 }
 
 /* Brings a chunk that is done to the head of the window. */
-MPROC__FN bool mproc__iter_pick(mproc__map *m) {
+MPROC__FN bool mproc__iter_pick(void *map) {
+    mproc__map *m = (mproc__map *)map;
     mproc_future **head = mproc__map_at(m, m->head);
     for (size_t i = m->head; i < m->tail; i++) {
         mproc_future **at = mproc__map_at(m, i), *f = *at;
@@ -5788,14 +5796,9 @@ MPROC__FN int mproc__iter_await(mproc_iter *it, int64_t deadline) {
     mproc__map *m = &it->map;
     if (!it->unordered || it->position > 0 || mproc__me.pool == m->pool)
         return mproc__future_await(*mproc__map_at(m, m->head), deadline);
-    while (!mproc__iter_pick(m)) {
-        MPROC__STORE(&m->pool->any, 1);
-        if (mproc__iter_pick(m)) break;
-        if (mproc__left(deadline) == 0) return MPROC_ETIMEDOUT;
-        mproc__flag_sleep(&m->pool->any, deadline);
-        if (!mproc__pool_lives(m->pool)) return mproc__future_await(*mproc__map_at(m, m->head), deadline);
-    }
-    return 0;
+    return mproc__iter_pick(m)
+               ? 0
+               : mproc__pool_wait(m->pool, m->pool, &m->pool->any, mproc__iter_pick, m, deadline);
 }
 
 /* Takes the next item of the chunk at the head. */
@@ -5863,17 +5866,11 @@ MPROC_DEF int mproc_pool_close(mproc_pool *pool) {
     return 0;
 }
 
+MPROC__FN bool mproc__pool_is_over(void *pool) { return MPROC__LOAD(&((mproc_pool *)pool)->over) != 0; }
+
 /* Waits until nothing of the pool runs any more. */
 MPROC__FN int mproc__pool_await_end(mproc_pool *pool, int64_t deadline) {
-    int error = 0;
-    mproc__waits_on(pool);
-    while (error == 0 && mproc__pool_lives(pool)) {
-        MPROC__STORE(&pool->watch, 1);
-        if (MPROC__LOAD(&pool->over)) break;
-        if (mproc__left(deadline) == 0) error = MPROC_ETIMEDOUT;
-        else mproc__flag_sleep(&pool->watch, deadline);
-    }
-    mproc__waits_on(NULL);
+    int error = mproc__pool_wait(pool, pool, &pool->watch, mproc__pool_is_over, pool, deadline);
     if (error == 0) mproc__pool_bury(pool);
     mproc__pool_turn(pool);
     return error;
@@ -5947,8 +5944,7 @@ MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
     out->crashed = pool->crashed;
     out->timed_out = pool->timed_out;
     out->respawned = pool->respawned;
-    uint64_t head = MPROC__LOAD(&pool->head), tail = MPROC__LOAD(&pool->tail);
-    out->pending = tail > head ? (size_t)(tail - head) : 0;
+    out->pending = mproc__ready_length(pool);
     for (int i = 0; i < pool->workers; i++) {
         const mproc__worker *w = &pool->worker[i];
         mproc__tally tally = mproc__worker_tally(pool, w);
