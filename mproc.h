@@ -4380,14 +4380,14 @@ typedef struct mproc__worker {
 
 struct mproc_pool {
     mproc__tag tag;
-    mproc__mutex life;                 /* held by the supervisor as long as it lives */
-    mproc__mutex grow;                 /* guards the addition of segments */
-    uint32_t started;                  /* 1, or minus the errno with which the start failed */
-    uint32_t closed, terminated, quit; /* no more tasks; kill all; workers shall leave */
-    uint32_t why;                      /* minus the error that what is unfinished gets; 0 until the end */
-    uint32_t over;                     /* nothing runs any more: 1, or minus the error for what was left */
-    uint32_t watch;                    /* flag: somebody waits for started or over */
-    uint32_t cancels;                  /* tasks were marked to be cancelled */
+    mproc__mutex life;     /* held by the supervisor as long as it lives */
+    mproc__mutex grow;     /* guards the addition of segments */
+    uint32_t started;      /* 1, or minus the errno with which the start failed */
+    uint32_t closed, quit; /* no more tasks; workers shall leave */
+    uint32_t why;          /* to be ended by force: minus the error that what is unfinished gets */
+    uint32_t over;         /* nothing runs any more */
+    uint32_t watch;        /* flag: somebody waits for started or over */
+    uint32_t cancels;      /* tasks were marked to be cancelled */
     pid_t supervisor, creator;
     mproc_pool_options options;
     char name[40];
@@ -4442,6 +4442,17 @@ MPROC__FN mproc_future *mproc__slot(const mproc_pool *pool, uint32_t index) {
 /* Wakes the supervisor: there is news in shared memory. */
 MPROC__FN void mproc__supervisor_call(mproc_pool *pool) {
     if (pool->supervisor > 0 && !MPROC__LOAD(&pool->over)) kill(pool->supervisor, SIGCONT);
+}
+
+/* The pool is to end by force, for this reason, unless there is one already. */
+MPROC__FN void mproc__pool_doom(mproc_pool *pool, int error) {
+    mproc__cas32(&pool->why, 0, (uint32_t)-error);
+}
+
+/* What becomes of a task that has not finished when nothing runs any more. */
+MPROC__FN int mproc__pool_lost(const mproc_pool *pool) {
+    uint32_t why = MPROC__LOAD(&pool->why);
+    return why != 0 ? -(int)why : MPROC_ECANCELED;
 }
 
 /* Adds a segment of free slots. */
@@ -4795,8 +4806,8 @@ MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_fu
         return;
     }
     uint32_t i = f->done;
-    if (s->pool->why != 0) { /* we killed it, and its pool */
-        mproc__slot_end(f, word, -(int)s->pool->why, code);
+    if (MPROC__LOAD(&s->pool->why) != 0) {
+        mproc__slot_end(f, word, mproc__pool_lost(s->pool), code);
         return;
     }
     if (i < f->job.count) {
@@ -4867,6 +4878,12 @@ MPROC__FN void mproc__supervisor_replace(mproc__supervisor *s) {
     }
 }
 
+/* With all that its tasks started, and by itself should a task have made it leave its group. */
+MPROC__FN void mproc__worker_kill(const mproc__worker *w) {
+    kill(-(pid_t)w->pid, SIGKILL);
+    kill((pid_t)w->pid, SIGKILL);
+}
+
 /* Ends a running task and its worker: too long, or cancelled. The worker may be done with it by now, and its
    `current` empty: so the caller, who has read that once, says which task. */
 MPROC__FN void mproc__task_kill(mproc__supervisor *s, mproc__worker *w, uint32_t depth, mproc_future *f,
@@ -4876,8 +4893,7 @@ MPROC__FN void mproc__task_kill(mproc__supervisor *s, mproc__worker *w, uint32_t
     if (!mproc__slot_end(f, word, status, -SIGKILL)) return;
     MPROC__STORE(&w->current[depth], 0); /* it is settled: not to be counted as finished */
     if (status == MPROC_ETIMEDOUT) MPROC__STORE(&s->pool->timed_out, s->pool->timed_out + 1);
-    kill(-(pid_t)w->pid, SIGKILL);
-    kill((pid_t)w->pid, SIGKILL);
+    mproc__worker_kill(w);
 }
 
 /* Kills tasks past their limit and tasks to be cancelled; the moment of the next limit. */
@@ -4967,55 +4983,40 @@ MPROC__FN bool mproc__supervisor_drained(mproc__supervisor *s) {
     return mproc__ready_peek(pool) == 0 && MPROC__LOAD(&pool->head) == head;
 }
 
-/* Kills the workers, because of this error, and waits for them. */
-MPROC__FN void mproc__supervisor_kill(mproc__supervisor *s, int error) {
-    MPROC__STORE(&s->pool->why, (uint32_t)-error);
+/* Kills the workers and waits for them. */
+MPROC__FN void mproc__supervisor_kill(mproc__supervisor *s) {
+    siginfo_t info;
     MPROC__STORE(&s->pool->quit, 1);
-    for (int i = 0; i < s->pool->workers; i++) {
-        pid_t pid = (pid_t)s->pool->worker[i].pid;
-        if (pid == 0) continue;
-        kill(-pid, SIGKILL);
-        kill(pid, SIGKILL);
-    }
+    for (int i = 0; i < s->pool->workers; i++)
+        if (s->pool->worker[i].pid != 0) mproc__worker_kill(&s->pool->worker[i]);
     while (s->alive > 0) {
-        siginfo_t info;
+        waitid(P_ALL, 0, &info, WEXITED | WNOWAIT);
         mproc__supervisor_collect(s);
-        if (s->alive > 0 && waitid(P_ALL, 0, &info, WEXITED | WNOWAIT) != 0 && errno != EINTR) break;
     }
 }
 
-/* After an orderly end: a task that is still ready came too late, and its submitter, if it lives, is about to
-   find the pool closed and take it back. Ended here, it would seem to have been accepted. */
-MPROC__FN bool mproc__slot_unaccepted(mproc__supervisor *s, uint64_t word) {
-    if (mproc__state(word) != MPROC__READY || mproc__holder_of(word) == MPROC__ORPHAN) return false;
-    return !mproc__holder_dead(s, word);
-}
-
-/* The last act: what has not finished gets this error, and everybody is told. */
-MPROC__FN void mproc__supervisor_end(mproc__supervisor *s, int error) {
-    mproc_pool *pool = s->pool;
+/* The last act: what has not finished is told so, and everybody is woken. */
+MPROC__FN void mproc__supervisor_end(mproc_pool *pool) {
     MPROC__STORE(&pool->closed, 1);
-    MPROC__STORE(&pool->over, error != 0 ? (uint32_t)-error : 1);
+    MPROC__STORE(&pool->over, 1);
     for (uint32_t i = 0, n = MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i < n; i++) {
         mproc_future *f = mproc__slot(pool, i);
         uint64_t word = MPROC__LOAD(&f->word);
-        if (mproc__state(word) != MPROC__READY && mproc__state(word) != MPROC__RUNNING) continue;
-        if (error == 0 && mproc__slot_unaccepted(s, word)) continue;
-        mproc__slot_end(f, word, error != 0 ? error : MPROC_ECANCELED, 0);
+        if (mproc__state(word) == MPROC__READY || mproc__state(word) == MPROC__RUNNING)
+            mproc__slot_end(f, word, mproc__pool_lost(pool), 0);
     }
     mproc__flag_wake(&pool->watch, INT32_MAX);
     mproc__futex_wake(&pool->space, INT32_MAX);
     _exit(0);
 }
 
-/* 0: goes on; otherwise why the pool ends: ECANCELED, EBROKEN, or 1 for done. */
-MPROC__FN int mproc__supervisor_verdict(mproc__supervisor *s) {
+/* Must the pool end by force? */
+MPROC__FN bool mproc__supervisor_gives_up(mproc__supervisor *s) {
     mproc_pool *pool = s->pool;
-    if (MPROC__LOAD(&pool->terminated)) return MPROC_ECANCELED;
-    if (s->failures >= (pool->workers == 1 ? 4 : 6)) return MPROC_EBROKEN;
-    if (s->alive == 0 && s->pause >= MPROC__SECOND / 4) return MPROC_EBROKEN; /* not one can be forked */
-    if (s->alive == 0 && MPROC__LOAD(&pool->quit)) return 1;
-    return 0;
+    bool unforkable = s->alive == 0 && s->pause >= MPROC__SECOND / 4;
+    if (s->failures >= (pool->workers == 1 ? 4 : 6) || unforkable) mproc__pool_doom(pool, MPROC_EBROKEN);
+    if (mproc__poll(s->life, POLLIN, 0)) mproc__pool_doom(pool, MPROC_ECANCELED); /* the program is gone */
+    return MPROC__LOAD(&pool->why) != 0;
 }
 
 /* Sleeps until a signal or the moment, a quarter second at most. */
@@ -5026,18 +5027,14 @@ MPROC__FN void mproc__supervisor_sleep(mproc__supervisor *s, const sigset_t *all
     int64_t ns = mproc__least(mproc__left(until), MPROC__SECOND / 4);
     t.tv_sec = 0;
     t.tv_nsec = (long)ns;
-    if (sigtimedwait(all, NULL, &t) == SIGTERM) MPROC__STORE(&s->pool->terminated, 1);
+    if (sigtimedwait(all, NULL, &t) == SIGTERM) mproc__pool_doom(s->pool, MPROC_ECANCELED);
 }
 
 MPROC__FN void mproc__supervisor_loop(mproc__supervisor *s, const sigset_t *all) {
     for (;;) {
         mproc__supervisor_collect(s);
-        int why = mproc__supervisor_verdict(s);
-        if (why == 0 && mproc__poll(s->life, POLLIN, 0)) why = MPROC_ECANCELED; /* the program is gone */
-        if (why != 0) {
-            if (why != 1) mproc__supervisor_kill(s, why);
-            mproc__supervisor_end(s, why == 1 ? 0 : why);
-        }
+        if (mproc__supervisor_gives_up(s)) mproc__supervisor_kill(s);
+        if (s->alive == 0 && MPROC__LOAD(&s->pool->quit)) mproc__supervisor_end(s->pool);
         if (MPROC__SWAP(&s->pool->ring_wanted, 0)) mproc__pool_ring(s->pool);
         if (mproc__supervisor_drained(s)) {
             MPROC__STORE(&s->pool->quit, 1);
@@ -5069,7 +5066,7 @@ MPROC__FN void mproc__supervisor_main(mproc_pool *pool, const mproc__child *c, c
     mproc__tie(c, SIGCONT);
     int error = 0;
     for (int i = 0; i < pool->workers && error == 0; i++) error = mproc__worker_spawn(&s, &pool->worker[i]);
-    if (error != 0) mproc__supervisor_kill(&s, MPROC_EBROKEN);
+    if (error != 0) mproc__supervisor_kill(&s);
     MPROC__STORE(&pool->started, error != 0 ? (uint32_t)-error << 1 : 1);
     mproc__flag_wake(&pool->watch, INT32_MAX);
     if (error != 0) _exit(1);
@@ -5140,18 +5137,12 @@ MPROC__FN bool mproc__pool_lives(mproc_pool *pool) {
         int error = mproc__mutex_lock(&pool->life, 0);
         if (error != 0 && error != -EOWNERDEAD) return true;
         if (error == -EOWNERDEAD) mproc__mutex_repaired(&pool->life);
-        uint32_t none = 0;
-        MPROC__CAS(&pool->over, &none, (uint32_t)-MPROC_EBROKEN);
+        if (!MPROC__LOAD(&pool->over)) mproc__pool_doom(pool, MPROC_EBROKEN);
+        MPROC__STORE(&pool->over, 1);
         mproc__mutex_unlock(&pool->life);
     }
     mproc__pool_bury(pool);
     return false;
-}
-
-/* Nothing runs any more: why what has not finished never will. */
-MPROC__FN int mproc__pool_lost(const mproc_pool *pool) {
-    uint32_t over = MPROC__LOAD(&pool->over);
-    return over > 1 ? -(int)over : MPROC_ECANCELED;
 }
 
 /* Sleeps on a flag until what is waited for is there, for _free to see on this object. 0; MPROC_ETIMEDOUT;
@@ -5265,10 +5256,8 @@ MPROC__FN int mproc__slot_fill(mproc_future *f, const mproc__job *job) {
 }
 
 MPROC__FN int mproc__pool_refuses(const mproc_pool *pool) {
-    uint32_t over = MPROC__LOAD(&pool->over), why = MPROC__LOAD(&pool->why);
-    if (why != 0 || over > 1) return -(int)(why != 0 ? why : over);
-    if (MPROC__LOAD(&pool->terminated)) return MPROC_ECANCELED;
-    return MPROC__LOAD(&pool->closed) || over ? MPROC_ECLOSED : 0;
+    if (MPROC__LOAD(&pool->why) != 0) return mproc__pool_lost(pool);
+    return MPROC__LOAD(&pool->closed) || MPROC__LOAD(&pool->over) ? MPROC_ECLOSED : 0;
 }
 
 /* A worker whose pool is full must not wait for workers: it does a task itself. */
@@ -5880,15 +5869,14 @@ MPROC_DEF int mproc_pool_join(mproc_pool *pool, double timeout) {
     int64_t deadline;
     if (!mproc__is_pool(pool) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     if (mproc__me.pool == pool) return -EDEADLK; /* a worker would wait for itself */
-    if (!MPROC__LOAD(&pool->closed) && !MPROC__LOAD(&pool->terminated) && mproc__pool_lives(pool))
-        return MPROC_EBUSY;
+    if (mproc__pool_refuses(pool) == 0 && mproc__pool_lives(pool)) return MPROC_EBUSY;
     return mproc__pool_await_end(pool, deadline);
 }
 
 MPROC_DEF int mproc_pool_terminate(mproc_pool *pool) {
     if (!mproc__is_pool(pool)) return MPROC_EINVAL;
     if (mproc__me.pool == pool) return -EDEADLK;
-    MPROC__STORE(&pool->terminated, 1);
+    mproc__pool_doom(pool, MPROC_ECANCELED);
     mproc__supervisor_call(pool);
     return mproc__pool_await_end(pool, MPROC__NEVER);
 }
