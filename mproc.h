@@ -4995,14 +4995,17 @@ MPROC__FN void mproc__supervisor_kill(mproc__supervisor *s) {
     }
 }
 
-/* The last act: what has not finished is told so, and everybody is woken. */
+/* The last act: what has not finished is told so, and everybody is woken. In a pool that ends in peace that
+   is only what a dead worker left; a ready task with its submitter's pid is one that the close overtook,
+   which the submitter takes back: ended here, it would pass for one that was accepted. */
 MPROC__FN void mproc__supervisor_end(mproc_pool *pool) {
     MPROC__STORE(&pool->closed, 1);
     MPROC__STORE(&pool->over, 1);
     for (uint32_t i = 0, n = MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i < n; i++) {
         mproc_future *f = mproc__slot(pool, i);
         uint64_t word = MPROC__LOAD(&f->word);
-        if (mproc__state(word) == MPROC__READY || mproc__state(word) == MPROC__RUNNING)
+        bool left = mproc__holder_of(word) == MPROC__ORPHAN || MPROC__LOAD(&pool->why) != 0;
+        if (mproc__state(word) == MPROC__RUNNING || (mproc__state(word) == MPROC__READY && left))
             mproc__slot_end(f, word, mproc__pool_lost(pool), 0);
     }
     mproc__flag_wake(&pool->watch, INT32_MAX);
