@@ -4387,17 +4387,15 @@ struct mproc_pool {
     uint32_t why;          /* to be ended by force: minus the error that what is unfinished gets */
     uint32_t over;         /* nothing runs any more */
     uint32_t watch;        /* flag: somebody waits for started or over */
-    uint32_t cancels;      /* tasks were marked to be cancelled */
     pid_t supervisor, creator;
     mproc_pool_options options;
     char name[40];
     int workers;
-    size_t respawned, crashed, timed_out; /* written by the supervisor alone */
-    mproc__tally gone;                    /* what workers that have ended had finished; likewise */
-    mproc__worker *worker;                /* workers of them */
-    uint32_t segments;                    /* in use */
-    uint32_t hint;                        /* there is hardly a free slot in the segments before this */
-    size_t backlog;                       /* ready tasks at most */
+    mproc_pool_counts counts; /* kept by the supervisor; done, failed: of workers that have ended */
+    mproc__worker *worker;    /* workers of them */
+    uint32_t segments;        /* in use */
+    uint32_t hint;            /* there is hardly a free slot in the segments before this */
+    size_t backlog;           /* ready tasks at most */
     mproc_future *segment[MPROC__SEGMENTS];
     uint32_t free[MPROC__SEGMENTS * (MPROC__SEGMENT / 32)]; /* a bit for each free slot */
     mproc__u64 mask;                                        /* length of the ring minus 1 */
@@ -4766,19 +4764,15 @@ typedef struct mproc__supervisor {
     uint32_t round;     /* where the next round goes on */
     uint32_t segments;  /* of slots, at the last round */
     bool crowded;       /* in that round the ring had no room for all that dead processes left ready */
-    uint32_t dead_pid, live_pid; /* the pids asked about last */
+    uint32_t asked;     /* the pid asked about last in this round, and the answer */
+    bool dead;
 } mproc__supervisor;
 
-/* Gives a worker's record to a new process. 0 or -errno. */
+/* Gives a worker's empty record to a new process. 0 or -errno. */
 MPROC__FN int mproc__worker_spawn(mproc__supervisor *s, mproc__worker *w) {
     pid_t parent = mproc__self.pid;
     s->numbers = (s->numbers + 1) & 0xffffff;
     w->number = s->numbers;
-    w->ready = w->depth = 0;
-    memset(w->began, 0, sizeof w->began);
-    memset(w->current, 0, sizeof w->current);
-    memset(&w->tally, 0, sizeof w->tally);
-    memset(&w->next_tally, 0, sizeof w->next_tally);
     pid_t pid = fork();
     if (pid < 0) return -errno;
     if (pid > 0) {
@@ -4815,7 +4809,7 @@ MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_fu
         f->items[i].status = MPROC_ECRASHED;
         if (f->error == 0) f->error = MPROC_ECRASHED;
         f->done = i + 1;
-        MPROC__STORE(&s->pool->crashed, s->pool->crashed + 1);
+        MPROC__ADD(&s->pool->counts.crashed, 1);
     }
     if (f->done < f->job.count) { /* the rest of a task for many is a task again; the ring has room for it */
         if (!mproc__cas64(&f->word, word, mproc__word(word, MPROC__READY, MPROC__ORPHAN))) return;
@@ -4834,14 +4828,14 @@ MPROC__FN void mproc__worker_ended(mproc__supervisor *s, mproc__worker *w, int c
     kill(-(pid_t)w->pid, SIGKILL);
     for (int i = MPROC__NESTING - 1; i >= 0; i--)
         if (w->current[i] != 0) mproc__task_lost(s, w, mproc__slot(pool, w->current[i] - 1), code);
-    pool->gone.done += w->tally.done;
-    pool->gone.failed += w->tally.failed;
-    memset(&w->tally, 0, sizeof w->tally);
+    pool->counts.done += w->tally.done;
+    pool->counts.failed += w->tally.failed;
     MPROC__STORE(&pool->fd_rung, 0); /* it may have died before it rang */
     mproc__pool_ring(pool);
     if (w->ready) s->failures = 0;
     else if (pool->options.initializer != NULL)
         s->failures += code == -SIGKILL ? 1 : 2; /* it may not be to blame */
+    memset(w, 0, sizeof *w);
     s->alive--;
 }
 
@@ -4852,12 +4846,8 @@ MPROC__FN void mproc__supervisor_collect(mproc__supervisor *s) {
         memset(&info, 0, sizeof info);
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) return;
         int code = info.si_code == CLD_EXITED ? info.si_status & 0xff : -info.si_status;
-        for (int i = 0; i < s->pool->workers; i++) {
-            mproc__worker *w = &s->pool->worker[i];
-            if (w->pid != (uint32_t)info.si_pid) continue;
-            mproc__worker_ended(s, w, code);
-            MPROC__STORE(&w->pid, 0);
-        }
+        for (mproc__worker *w = s->pool->worker; w < s->pool->worker + s->pool->workers; w++)
+            if (w->pid == (uint32_t)info.si_pid) mproc__worker_ended(s, w, code);
         waitid(P_PID, (id_t)info.si_pid, &info, WEXITED | WNOHANG);
     }
 }
@@ -4868,9 +4858,9 @@ MPROC__FN void mproc__supervisor_replace(mproc__supervisor *s) {
     for (int i = 0; i < pool->workers && !MPROC__LOAD(&pool->quit); i++) {
         mproc__worker *w = &pool->worker[i];
         if (w->pid != 0 || (s->next_spawn != 0 && mproc__now() < s->next_spawn)) continue;
-        MPROC__STORE(&pool->respawned, pool->respawned + 1); /* before: it may be at work when fork returns */
+        MPROC__ADD(&pool->counts.respawned, 1); /* before: it may be at work when fork returns */
         int error = mproc__worker_spawn(s, w);
-        if (error != 0) MPROC__STORE(&pool->respawned, pool->respawned - 1);
+        if (error != 0) MPROC__SUB(&pool->counts.respawned, 1);
         bool bad = error != 0 || s->failures > 0;
         s->pause = !bad ? 0 : mproc__least(s->pause * 2 + 10 * MPROC__MS, MPROC__SECOND / 2);
         s->next_spawn = bad ? mproc__now() + s->pause : 0;
@@ -4892,43 +4882,41 @@ MPROC__FN void mproc__task_kill(mproc__supervisor *s, mproc__worker *w, uint32_t
     if (mproc__state(word) != MPROC__RUNNING || mproc__holder_of(word) != w->number) return;
     if (!mproc__slot_end(f, word, status, -SIGKILL)) return;
     MPROC__STORE(&w->current[depth], 0); /* it is settled: not to be counted as finished */
-    if (status == MPROC_ETIMEDOUT) MPROC__STORE(&s->pool->timed_out, s->pool->timed_out + 1);
+    if (status == MPROC_ETIMEDOUT) MPROC__ADD(&s->pool->counts.timed_out, 1);
     mproc__worker_kill(w);
 }
 
-/* Kills tasks past their limit and tasks to be cancelled; the moment of the next limit. */
+/* Kills the task that w runs at this depth if it is past its limit or to be cancelled; else when it will be.
+ */
+MPROC__FN int64_t mproc__task_limit(mproc__supervisor *s, mproc__worker *w, uint32_t depth, int64_t now) {
+    uint32_t current = MPROC__LOAD(&w->current[depth]);
+    int64_t began = MPROC__LOAD(&w->began[depth]); /* stays 0 if there is no limit */
+    if (current == 0) return MPROC__NEVER;
+    mproc_future *f = mproc__slot(s->pool, current - 1);
+    int64_t end = began != 0 ? began + (int64_t)(s->pool->options.task_timeout * 1e9) : MPROC__NEVER;
+    if (!MPROC__LOAD(&f->cancel) && end > now) return end;
+    mproc__task_kill(s, w, depth, f, MPROC__LOAD(&f->cancel) ? MPROC_ECANCELED : MPROC_ETIMEDOUT);
+    return MPROC__NEVER;
+}
+
+/* Looks at what all workers run; the moment to look again. */
 MPROC__FN int64_t mproc__supervisor_limits(mproc__supervisor *s) {
-    mproc_pool *pool = s->pool;
-    bool cancels = MPROC__LOAD(&pool->cancels) != 0;
-    if (cancels) MPROC__STORE(&pool->cancels, 0);
-    if (pool->options.task_timeout <= 0 && !cancels) return MPROC__NEVER;
-    int64_t limit = pool->options.task_timeout <= 0 ? 0 : (int64_t)(pool->options.task_timeout * 1e9);
-    int64_t now = mproc__now(), next = limit > 0 ? now + limit : MPROC__NEVER;
-    for (int i = 0; i < pool->workers; i++) {
-        mproc__worker *w = &pool->worker[i];
-        for (uint32_t d = 0, depth = MPROC__LOAD(&w->depth); w->pid != 0 && d < depth && d < MPROC__NESTING;
-             d++) {
-            uint32_t current = MPROC__LOAD(&w->current[d]);
-            int64_t began = MPROC__LOAD(&w->began[d]);
-            if (current == 0) continue;
-            mproc_future *f = mproc__slot(pool, current - 1);
-            if (MPROC__LOAD(&f->cancel)) mproc__task_kill(s, w, d, f, MPROC_ECANCELED);
-            else if (limit > 0 && began != 0 && began + limit <= now)
-                mproc__task_kill(s, w, d, f, MPROC_ETIMEDOUT);
-            else if (limit > 0 && began != 0) next = mproc__least(next, began + limit);
-        }
-    }
+    double limit = s->pool->options.task_timeout;
+    int64_t now = mproc__now(), next;
+    mproc__deadline(limit > 0 ? limit : MPROC_FOREVER, &next);
+    for (mproc__worker *w = s->pool->worker; w < s->pool->worker + s->pool->workers; w++)
+        for (uint32_t d = 0; d < MPROC__NESTING && d < MPROC__LOAD(&w->depth); d++)
+            next = mproc__least(next, mproc__task_limit(s, w, d, now));
     return next;
 }
 
-/* Has the process that this word names ended? The last answers are kept for the length of a round. */
+/* Has the process that this word names ended? */
 MPROC__FN bool mproc__holder_dead(mproc__supervisor *s, uint64_t word) {
     uint32_t pid = mproc__holder_of(word);
-    if (pid == s->live_pid || pid == MPROC__ORPHAN || pid == 0) return false;
-    if (pid == s->dead_pid) return true;
-    bool dead = !mproc__alive((pid_t)pid, (pid_t)pid);
-    *(dead ? &s->dead_pid : &s->live_pid) = pid;
-    return dead;
+    if (pid == MPROC__ORPHAN || pid == 0) return false;
+    if (pid != s->asked) s->dead = !mproc__alive((pid_t)pid, (pid_t)pid);
+    s->asked = pid;
+    return s->dead;
 }
 
 /* Puts right what a killed process may have left in one slot. */
@@ -4961,7 +4949,7 @@ MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
 
 MPROC__FN void mproc__supervisor_round(mproc__supervisor *s) {
     uint32_t slots = MPROC__LOAD(&s->pool->segments) * MPROC__SEGMENT;
-    s->dead_pid = s->live_pid = 0;
+    s->asked = 0;
     s->crowded = false;
     for (uint32_t i = 0; i < slots && i < 8192; i++) {
         if (s->round >= slots) s->round = 0;
@@ -5555,7 +5543,6 @@ MPROC_DEF int mproc_future_cancel(mproc_future *future) {
         if (mproc__future_withdraw(future)) return 0;
         if (mproc__is_done(future)) return future->error == MPROC_ECANCELED ? 0 : -EALREADY;
         MPROC__STORE(&future->cancel, 1);
-        MPROC__STORE(&future->pool->cancels, 1);
         mproc__supervisor_call(future->pool);
         int error = mproc__future_await(future, mproc__now() + MPROC__SLICE);
         if (error != 0 && error != MPROC_ETIMEDOUT) return error;
@@ -5929,12 +5916,7 @@ MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
     if (!mproc__is_pool(pool) || out == NULL) return MPROC_EINVAL;
     mproc__pool_hush(pool);
     mproc__pool_turn(pool);
-    memset(out, 0, sizeof *out);
-    out->done = pool->gone.done;
-    out->failed = pool->gone.failed;
-    out->crashed = pool->crashed;
-    out->timed_out = pool->timed_out;
-    out->respawned = pool->respawned;
+    *out = pool->counts;
     out->pending = mproc__ready_length(pool);
     for (int i = 0; i < pool->workers; i++) {
         const mproc__worker *w = &pool->worker[i];

@@ -1541,7 +1541,6 @@ static void supervisor_stimulus(void) {
 }
 static void supervisor_stimulus_cancel(void) { /* what mproc_future_cancel does before it waits */
     POKE(&w.future->cancel, 1);
-    POKE(&p.pool->cancels, 1);
     mproc__supervisor_call(p.pool);
 }
 static void supervisor_stimulus_limit(void) { /* its task began long ago */
