@@ -4405,12 +4405,12 @@ struct mproc_pool {
     char apart2[MPROC__LINE];
     mproc__u64 head;
     char apart3[MPROC__LINE];
-    uint32_t work;               /* flag: workers sleep here */
-    uint32_t space;              /* flag: submitters sleep here */
-    uint32_t any;                /* flag: sleeps whoever waits for any task to be done */
-    uint32_t fd_wanted, fd_rung; /* mproc_pool_fd was called; a byte is in its pipe */
-    uint32_t ring_wanted;        /* the supervisor shall put one there */
-    mproc__port bell;            /* that pipe */
+    uint32_t work;      /* flag: workers sleep here */
+    uint32_t space;     /* flag: submitters sleep here */
+    uint32_t any;       /* flag: sleeps whoever waits for any task to be done */
+    uint32_t fd_wanted; /* mproc_pool_fd was called */
+    uint32_t fd_rung;   /* 1: a byte is to be put into its pipe; 2: it was */
+    mproc__port bell;   /* that pipe */
 };
 
 static struct { /* in a worker: which */
@@ -4535,33 +4535,24 @@ MPROC__FN void mproc__slot_release(mproc_future *f, uint64_t done) {
         mproc__slot_free(f);
 }
 
-/* Makes the pool's descriptor readable. */
+/* Has the pool's descriptor made readable. The supervisor does it: it outlives whoever has the news. */
 MPROC__FN void mproc__pool_ring(mproc_pool *pool) {
-    int fd[2];
-    if (!MPROC__LOAD(&pool->fd_wanted) || MPROC__SWAP(&pool->fd_rung, 1)) return;
-    if (mproc__port_fds(&pool->bell, fd) == 0 && write(fd[1], "", 1) == 1) return;
-    MPROC__STORE(&pool->fd_rung, 0); /* the creator has no end to write to: then the supervisor rings */
-    if (errno == EBADF) MPROC__STORE(&pool->ring_wanted, 1);
-    if (errno == EBADF) mproc__supervisor_call(pool);
+    if (MPROC__LOAD(&pool->fd_wanted) && mproc__cas32(&pool->fd_rung, 0, 1)) mproc__supervisor_call(pool);
 }
 
-/* The task has just become DONE under this word: everybody concerned is told. */
-MPROC__FN void mproc__slot_tell(mproc_future *f, uint64_t done) {
+/* The task is over, and everybody concerned is told: from is the word under which the caller holds it. False:
+   somebody else ended it. */
+MPROC__FN bool mproc__slot_finish(mproc_future *f, uint64_t from) {
     mproc_pool *pool = f->pool;
+    uint64_t done = mproc__word(from, MPROC__DONE, 0);
+    if (!mproc__cas64(&f->word, from, done)) return false;
     mproc__flag_wake(&f->wake, INT32_MAX);
     if (MPROC__LOAD(&f->job.detached)) {
         mproc__slot_release(f, done);
-        return;
+    } else {
+        mproc__flag_wake(&pool->any, INT32_MAX);
+        mproc__pool_ring(pool);
     }
-    mproc__flag_wake(&pool->any, INT32_MAX);
-    mproc__pool_ring(pool);
-}
-
-/* The task is over: from is the word under which the caller holds it. False: somebody else ended it. */
-MPROC__FN bool mproc__slot_finish(mproc_future *f, uint64_t from) {
-    uint64_t done = mproc__word(from, MPROC__DONE, 0);
-    if (!mproc__cas64(&f->word, from, done)) return false;
-    mproc__slot_tell(f, done);
     return true;
 }
 
@@ -4830,8 +4821,7 @@ MPROC__FN void mproc__worker_ended(mproc__supervisor *s, mproc__worker *w, int c
         if (w->current[i] != 0) mproc__task_lost(s, w, mproc__slot(pool, w->current[i] - 1), code);
     pool->counts.done += w->tally.done;
     pool->counts.failed += w->tally.failed;
-    MPROC__STORE(&pool->fd_rung, 0); /* it may have died before it rang */
-    mproc__pool_ring(pool);
+    mproc__pool_ring(pool); /* it may have died before it did */
     if (w->ready) s->failures = 0;
     else if (pool->options.initializer != NULL)
         s->failures += code == -SIGKILL ? 1 : 2; /* it may not be to blame */
@@ -5010,6 +5000,11 @@ MPROC__FN bool mproc__supervisor_gives_up(mproc__supervisor *s) {
     return MPROC__LOAD(&pool->why) != 0;
 }
 
+MPROC__FN void mproc__supervisor_ring(mproc_pool *pool) {
+    int fd[2];
+    if (mproc__port_fds(&pool->bell, fd) == 0 && write(fd[1], "", 1) != 1) MPROC__STORE(&pool->fd_rung, 1);
+}
+
 /* Sleeps until a signal or the moment, a quarter second at most. */
 MPROC__FN void mproc__supervisor_sleep(mproc__supervisor *s, const sigset_t *all, int64_t until) {
     struct timespec t;
@@ -5026,7 +5021,7 @@ MPROC__FN void mproc__supervisor_loop(mproc__supervisor *s, const sigset_t *all)
         mproc__supervisor_collect(s);
         if (mproc__supervisor_gives_up(s)) mproc__supervisor_kill(s);
         if (s->alive == 0 && MPROC__LOAD(&s->pool->quit)) mproc__supervisor_end(s->pool);
-        if (MPROC__SWAP(&s->pool->ring_wanted, 0)) mproc__pool_ring(s->pool);
+        if (mproc__cas32(&s->pool->fd_rung, 1, 2)) mproc__supervisor_ring(s->pool);
         if (mproc__supervisor_drained(s)) {
             MPROC__STORE(&s->pool->quit, 1);
             mproc__futex_wake(&s->pool->work, INT32_MAX);
@@ -5408,11 +5403,12 @@ MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool, const mp
 }
 
 /* First in every call on a pool: silences the descriptor. Whoever finishes a task afterwards rings again;
-   what was finished before, this call or its caller sees when it looks. */
+   what was finished before, this call or its caller sees when it looks. The byte may come late, so it is
+   looked for each time. */
 MPROC__FN void mproc__pool_hush(mproc_pool *pool) {
     int fd[2];
     char bytes[16];
-    if (!MPROC__LOAD(&pool->fd_rung) || pool->creator != mproc__self.pid) return;
+    if (!MPROC__LOAD(&pool->fd_wanted) || pool->creator != mproc__self.pid) return;
     if (mproc__port_fds(&pool->bell, fd) != 0) return;
     while (read(fd[0], bytes, sizeof bytes) > 0) continue;
     MPROC__STORE(&pool->fd_rung, 0);
@@ -5449,12 +5445,11 @@ MPROC_DEF int mproc_pool_fd(mproc_pool *pool) {
     if (pool->creator != mproc__self.pid) return MPROC_EPERM;
     int error = mproc__port_fds(&pool->bell, fd);
     if (error != 0) return error;
-    bool first = MPROC__SWAP(&pool->fd_wanted, 1) == 0, done = false;
-    for (uint32_t i = 0; first && !done && i < MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i++) {
+    bool first = MPROC__SWAP(&pool->fd_wanted, 1) == 0;
+    for (uint32_t i = 0; first && i < MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i++) {
         const mproc_future *f = mproc__slot(pool, i);
-        done = mproc__is_future(f) && mproc__is_done(f); /* before anybody knew that it should ring */
+        if (mproc__is_future(f) && mproc__is_done(f)) mproc__pool_ring(pool); /* nobody knew that it should */
     }
-    if (done) mproc__pool_ring(pool);
     return fd[0];
 }
 
