@@ -5559,25 +5559,30 @@ MPROC_DEF int mproc_future_free(mproc_future *future) {
     return 0;
 }
 
-/* Map */
+/* Map and iterators */
 
-typedef struct mproc__map { /* a map under way: its chunks that are in the pool, oldest first */
+/* Both hand in chunks of items, a number of them ahead, and take their results from the oldest on. An
+   iterator is the asking process's own; a map is one that lives in the call. */
+
+struct mproc_iter {
+    mproc_iter *next; /* in this process's list */
     mproc_pool *pool;
-    mproc__job job; /* of a whole chunk */
-    const char *in;
-    char *out;
-    bool out_shared;
-    size_t n, given, taken; /* items */
-    size_t first_failed;    /* item */
-    int error;              /* of that item, or of the pool */
-    mproc_future *window[256];
-    size_t head, tail; /* of the window, counting up */
-} mproc__map;
-#define MPROC__WINDOW (sizeof((mproc__map *)0)->window / sizeof(mproc_future *))
+    pthread_mutex_t lock; /* guards the handing in of chunks: close does it too */
+    mproc__job job;       /* of a whole chunk, with in and out of all items */
+    size_t n, given;      /* items */
+    bool unordered;
+    size_t ahead;              /* chunks in the pool at most */
+    size_t head, tail;         /* of those, counting up */
+    mproc_future *window[256]; /* those, the oldest at the head */
+    uint32_t position;         /* of the next item in the chunk at the head */
+    size_t index;              /* of the item returned last */
+    int code;                  /* of that item */
+};
+#define MPROC__WINDOW (sizeof((mproc_iter *)0)->window / sizeof(mproc_future *))
 
 /* Items per chunk: enough chunks to keep all workers busy to the end, few enough that handing them over is
    cheap; single items where each has a limit of time, or a worker a limit of tasks. */
-MPROC__FN uint32_t mproc__map_chunk(const mproc_pool *pool, size_t n, size_t in_size, size_t out_size) {
+MPROC__FN uint32_t mproc__chunk_size(const mproc_pool *pool, size_t n, size_t in_size, size_t out_size) {
     size_t chunk = n / ((size_t)pool->workers * 32), room = ((size_t)1 << 20) / (in_size + out_size + 1);
     if (chunk > 256) chunk = 256;
     if (chunk > room) chunk = room;
@@ -5585,158 +5590,143 @@ MPROC__FN uint32_t mproc__map_chunk(const mproc_pool *pool, size_t n, size_t in_
     return chunk < 1 || single ? 1 : (uint32_t)chunk;
 }
 
-/* Checks the arguments and sets m up. */
-MPROC__FN int mproc__map_begin(mproc__map *m, mproc_pool *pool, const mproc__job *job, size_t n, void *out) {
+/* Checks the arguments and sets it up. */
+MPROC__FN int mproc__iter_begin(mproc_iter *it, mproc_pool *pool, const mproc__job *job, size_t n) {
     int error = mproc__job_check(pool, job->task, job->in, n == 0 ? 0 : job->in_size);
     if (error != 0) return error;
     if (job->in_size != 0 && n > SIZE_MAX / 2 / job->in_size) return MPROC_EINVAL;
     if (job->out_size != 0 && n > SIZE_MAX / 2 / job->out_size) return MPROC_EINVAL;
     if ((error = mproc__pool_refuses(pool)) != 0) return error;
-    memset(m, 0, sizeof *m);
-    m->pool = pool;
-    m->job = *job;
-    m->job.in_place = mproc__in_arena(job->in);
-    m->job.count = mproc__map_chunk(pool, n, job->in_size, job->out_size);
-    m->in = job->in;
-    m->out = (char *)out;
-    m->out_shared = out != NULL && mproc__in_arena(out);
-    m->n = n;
-    m->first_failed = SIZE_MAX;
-    return 0;
+    memset(it, 0, sizeof *it);
+    it->pool = pool;
+    it->job = *job;
+    it->job.in_place = mproc__in_arena(job->in);
+    it->job.count = mproc__chunk_size(pool, n, job->in_size, job->out_size);
+    it->n = n;
+    it->ahead = pool->workers < 32 ? (size_t)pool->workers * 4 : MPROC__WINDOW / 2;
+    return -pthread_mutex_init(&it->lock, NULL);
 }
 
-MPROC__FN mproc_future **mproc__map_at(mproc__map *m, size_t position) {
-    return &m->window[position % MPROC__WINDOW];
+MPROC__FN mproc_future **mproc__iter_at(mproc_iter *it, size_t position) {
+    return &it->window[position % MPROC__WINDOW];
 }
+MPROC__FN mproc_future *mproc__iter_head(mproc_iter *it) { return *mproc__iter_at(it, it->head); }
 
 /* Hands in the next chunk. */
-MPROC__FN int mproc__map_give(mproc__map *m, int64_t deadline) {
-    mproc__job job = m->job;
-    size_t left = m->n - m->given;
+MPROC__FN int mproc__iter_give(mproc_iter *it, int64_t deadline) {
+    mproc__job job = it->job;
     int error;
-    if (job.count > left) job.count = (uint32_t)left;
-    job.first = m->given;
-    job.in = m->in + m->given * job.in_size;
-    if (m->out_shared) job.out = m->out + m->given * job.out_size;
-    mproc_future *f = mproc__pool_hand_in(m->pool, &job, deadline, &error);
+    if (job.count > it->n - it->given) job.count = (uint32_t)(it->n - it->given);
+    job.first = it->given;
+    if (job.in_size != 0) job.in += it->given * job.in_size;
+    if (job.out != NULL) job.out += it->given * job.out_size;
+    mproc_future *f = mproc__pool_hand_in(it->pool, &job, deadline, &error);
     if (f == NULL) return error;
-    *mproc__map_at(m, m->tail++) = f;
-    m->given += job.count;
+    *mproc__iter_at(it, it->tail++) = f;
+    it->given += job.count;
     return 0;
 }
 
-/* Waits for the oldest chunk and takes its results. */
-MPROC__FN void mproc__map_take(mproc__map *m) {
-    mproc_future *f = *mproc__map_at(m, m->head++);
-    int error = mproc__future_await(f, MPROC__NEVER);
-    for (uint32_t i = 0; i < f->job.count; i++) {
-        int status = error != 0 ? error : f->items[i].status;
-        size_t item = f->job.first + i;
-        if (status != 0 && item < m->first_failed) {
-            m->first_failed = item;
-            m->error = status;
-        }
-        if (status == 0 && !m->out_shared && m->out != NULL)
-            mproc__copy(m->out + item * f->job.out_size, f->job.out + i * f->job.out_size, f->job.out_size);
+/* Hands in chunks, as many as may run ahead; or all of the rest, in a few large ones. 0 if any is under way.
+ */
+MPROC__FN int mproc__iter_feed(mproc_iter *it, bool all, int64_t deadline) {
+    int error = 0;
+    pthread_mutex_lock(&it->lock);
+    if (all) {
+        size_t count = (it->n - it->given) / it->ahead + 1;
+        it->job.count = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
+        it->ahead = MPROC__WINDOW;
     }
-    m->taken += f->job.count;
-    mproc_future_free(f);
+    while (error == 0 && it->given < it->n && it->tail - it->head < it->ahead)
+        error = mproc__iter_give(it, it->tail > it->head && !all ? 0 : deadline);
+    pthread_mutex_unlock(&it->lock);
+    return it->tail > it->head ? 0 : error;
+}
+
+/* What came of item i of a chunk; error: the chunk itself is lost. */
+MPROC__FN int mproc__item_take(const mproc_future *f, uint32_t i, void *out, int error) {
+    size_t size = f->job.out_size;
+    if (error == 0) error = f->items[i].status;
+    if (error == 0 && out != NULL) mproc__copy(out, f->job.out + i * size, size);
+    return error;
+}
+
+/* All of the chunk at the head has been taken. */
+MPROC__FN void mproc__iter_drop(mproc_iter *it) {
+    it->position = 0;
+    mproc_future_free(*mproc__iter_at(it, it->head++));
+}
+
+/* Takes the chunk at the head of a map, to out. 0, or the error of its first item that failed. */
+MPROC__FN int mproc__map_take(mproc_iter *it, char *out) {
+    mproc_future *f = mproc__iter_head(it);
+    if (!mproc__is_done(f)) /* one sleep for half of them */
+        mproc__future_await(*mproc__iter_at(it, it->head + (it->tail - it->head) / 2), MPROC__NEVER);
+    int lost = mproc__future_await(f, MPROC__NEVER), failed = 0;
+    size_t step = out != NULL ? f->job.out_size : 0;
+    for (uint32_t i = 0; i < f->job.count; i++) {
+        int error = mproc__item_take(f, i, out != NULL ? out + (f->job.first + i) * step : NULL, lost);
+        if (failed == 0) failed = error;
+    }
+    it->index = f->job.first + f->job.count;
+    mproc__iter_drop(it);
+    return failed;
 }
 
 MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, size_t n, size_t in_size,
                              void *out, size_t out_size) {
-    mproc__map m;
+    mproc_iter it;
     mproc__job job = mproc__job_of(task, in, in_size, out_size);
     if (out == NULL && out_size != 0 && n != 0) return MPROC_EINVAL;
-    int error = mproc__map_begin(&m, pool, &job, n, out);
+    if (mproc__in_arena(out)) job.out = (char *)out;
+    int failed = 0, error = mproc__iter_begin(&it, pool, &job, n);
     if (error != 0) return error;
-    while (m.taken < m.given || (m.given < n && error == 0)) {
-        while (error == 0 && m.given < n && m.tail - m.head < MPROC__WINDOW)
-            error = mproc__map_give(&m, MPROC__NEVER);
-        size_t middle = m.head + (m.tail - m.head) / 2; /* one sleep for half of them */
-        if (m.tail > m.head) mproc__future_await(*mproc__map_at(&m, middle), MPROC__NEVER);
-        while (m.head < m.tail && (m.head <= middle || m.given == n)) mproc__map_take(&m);
-        if (pool->options.progress != NULL) mproc_progress(stderr, pool->options.progress, m.taken, n);
+    it.ahead = MPROC__WINDOW;
+    while ((error = mproc__iter_feed(&it, false, MPROC__NEVER)) == 0 && it.head < it.tail) {
+        error = mproc__map_take(&it, job.out == NULL ? (char *)out : NULL);
+        if (failed == 0) failed = error;
+        if (pool->options.progress != NULL) mproc_progress(stderr, pool->options.progress, it.index, n);
     }
+    pthread_mutex_destroy(&it.lock);
     mproc__pool_turn(pool);
-    return m.error != 0 ? m.error : error;
+    return failed != 0 ? failed : error;
 }
 
-/* Iterators: the same, a few chunks ahead of who asks for the results. They are the asking process's own. */
-
-struct mproc_iter {
-    bool unordered;
-    mproc_iter *next;     /* in this process's list */
-    pthread_mutex_t lock; /* guards the handing in of chunks: close does it too */
-    uint32_t position;    /* of the next item in the chunk at the head */
-    size_t ahead;         /* chunks in the pool at most */
-    size_t index;         /* of the item returned last */
-    int code;             /* of that item */
-    mproc__map map;
-};
-
-MPROC__FN bool mproc__is_iter(const mproc_iter *it) {
-    pthread_mutex_lock(
-        &mproc__iters_lock); /* private memory: what was freed must not be read, so it is looked up */
-    const mproc_iter *known = mproc__iters;
-    while (known != NULL && known != it) known = known->next;
-    pthread_mutex_unlock(&mproc__iters_lock);
-    return it != NULL && known == it;
-}
-
-/* Hands in chunks, as many as may run ahead. */
-MPROC__FN int mproc__iter_feed(mproc_iter *it, int64_t deadline) {
-    mproc__map *m = &it->map;
-    int error = 0;
-    pthread_mutex_lock(&it->lock);
-    while (error == 0 && m->given < m->n && m->tail - m->head < it->ahead)
-        error = mproc__map_give(m, m->tail > m->head ? 0 : deadline);
-    pthread_mutex_unlock(&it->lock);
-    return error;
-}
-
-/* The pool is about to be closed: what an iterator was accepted with is handed in now, in a few large chunks.
-   Locks are taken in the order iterator list, iterator. */
-MPROC__FN void mproc__iters_flush(mproc_pool *pool) {
-    pthread_mutex_lock(&mproc__iters_lock);
-    for (mproc_iter *it = mproc__iters; it != NULL; it = it->next) {
-        mproc__map *m = &it->map;
-        if (m->pool != pool) continue;
-        pthread_mutex_lock(&it->lock);
-        for (size_t parts = it->ahead; m->given < m->n && m->head + MPROC__WINDOW > m->tail;) {
-            size_t count = (m->n - m->given + parts - 1) / parts;
-            if (parts > 1) parts--;
-            m->job.count = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
-            if (mproc__map_give(m, MPROC__NEVER) != 0) break;
-        }
-        pthread_mutex_unlock(&it->lock);
-    }
-    pthread_mutex_unlock(&mproc__iters_lock);
-}
-
-MPROC__FN void mproc__iter_list(mproc_iter *it, bool enter) {
+/* Is it one of this process's? It lies in private memory: what was freed must not be read, so it is looked
+   up; and may be taken off the list. */
+MPROC__FN bool mproc__iter_find(const mproc_iter *it, bool no_more) {
     pthread_mutex_lock(&mproc__iters_lock);
     mproc_iter **link = &mproc__iters;
-    while (!enter && *link != NULL && *link != it) link = &(*link)->next;
-    if (enter) it->next = mproc__iters;
-    if (enter || *link == it) *link = enter ? it : it->next;
+    while (*link != NULL && *link != it) link = &(*link)->next;
+    bool known = *link != NULL;
+    if (known && no_more) *link = it->next;
+    pthread_mutex_unlock(&mproc__iters_lock);
+    return known;
+}
+MPROC__FN bool mproc__is_iter(const mproc_iter *it) { return mproc__iter_find(it, false); }
+
+/* The pool is about to be closed: what an iterator was accepted with is handed in now. Locks are taken in the
+   order iterator list, iterator. */
+MPROC__FN void mproc__iters_flush(const mproc_pool *pool) {
+    pthread_mutex_lock(&mproc__iters_lock);
+    for (mproc_iter *it = mproc__iters; it != NULL; it = it->next)
+        if (it->pool == pool) mproc__iter_feed(it, true, MPROC__NEVER);
     pthread_mutex_unlock(&mproc__iters_lock);
 }
 
 MPROC__FN mproc_iter *mproc__iter_new(mproc_pool *pool, const mproc__job *job, size_t n, bool unordered) {
-    mproc_iter *it = (mproc_iter *)calloc(1, sizeof *it);
-    if (it == NULL) return (mproc_iter *)mproc__fail(MPROC_ENOMEM);
-    int error = mproc__map_begin(&it->map, pool, job, n, NULL);
-    if (error == 0) error = -pthread_mutex_init(&it->lock, NULL);
+    mproc_iter *it = (mproc_iter *)malloc(sizeof *it);
+    int error = it != NULL ? mproc__iter_begin(it, pool, job, n) : MPROC_ENOMEM;
     if (error != 0) {
         free(it);
         return (mproc_iter *)mproc__fail(error);
     }
     it->unordered = unordered;
-    it->ahead = (size_t)pool->workers * 4;
-    if (it->ahead > MPROC__WINDOW / 2) it->ahead = MPROC__WINDOW / 2;
-    mproc__iter_list(it, true);
-    mproc__iter_feed(it, 0);
+    pthread_mutex_lock(&mproc__iters_lock);
+    it->next = mproc__iters;
+    mproc__iters = it;
+    pthread_mutex_unlock(&mproc__iters_lock);
+    mproc__iter_feed(it, false, 0);
     return it;
 }
 
@@ -5752,11 +5742,11 @@ MPROC_DEF mproc_iter *mproc_pool_imap_unordered(mproc_pool *pool, mproc_task tas
 }
 
 /* Brings a chunk that is done to the head of the window. */
-MPROC__FN bool mproc__iter_pick(void *map) {
-    mproc__map *m = (mproc__map *)map;
-    mproc_future **head = mproc__map_at(m, m->head);
-    for (size_t i = m->head; i < m->tail; i++) {
-        mproc_future **at = mproc__map_at(m, i), *f = *at;
+MPROC__FN bool mproc__iter_pick(void *iter) {
+    mproc_iter *it = (mproc_iter *)iter;
+    mproc_future **head = mproc__iter_at(it, it->head);
+    for (size_t i = it->head; i < it->tail; i++) {
+        mproc_future **at = mproc__iter_at(it, i), *f = *at;
         if (!mproc__is_done(f)) continue;
         *at = *head;
         *head = f;
@@ -5767,35 +5757,28 @@ MPROC__FN bool mproc__iter_pick(void *map) {
 
 /* Waits until the chunk at the head is the one to take from. */
 MPROC__FN int mproc__iter_await(mproc_iter *it, int64_t deadline) {
-    mproc__map *m = &it->map;
-    if (!it->unordered || it->position > 0 || mproc__me.pool == m->pool)
-        return mproc__future_await(*mproc__map_at(m, m->head), deadline);
-    return mproc__iter_pick(m)
-               ? 0
-               : mproc__pool_wait(m->pool, m->pool, &m->pool->any, mproc__iter_pick, m, deadline);
+    mproc_pool *pool = it->pool;
+    if (!it->unordered || it->position > 0 || mproc__me.pool == pool)
+        return mproc__future_await(mproc__iter_head(it), deadline);
+    if (mproc__iter_pick(it)) return 0;
+    return mproc__pool_wait(pool, pool, &pool->any, mproc__iter_pick, it, deadline);
 }
 
 /* Takes the next item of the chunk at the head. */
-MPROC__FN ssize_t mproc__iter_take(mproc_iter *it, void *out, int error) {
-    mproc__map *m = &it->map;
-    mproc_future *f = *mproc__map_at(m, m->head);
+MPROC__FN ssize_t mproc__iter_take(mproc_iter *it, void *out, int lost) {
+    mproc_future *f = mproc__iter_head(it);
     uint32_t i = it->position++;
     it->index = f->job.first + i;
-    it->code = error != 0 ? 0 : f->items[i].code;
-    if (error == 0) error = f->items[i].status;
-    if (error == 0 && out != NULL) mproc__copy(out, f->job.out + i * f->job.out_size, f->job.out_size);
-    if (it->position == f->job.count) {
-        it->position = 0;
-        m->head++;
-        mproc_future_free(f);
-    }
+    it->code = lost != 0 ? 0 : f->items[i].code;
+    int error = mproc__item_take(f, i, out, lost);
+    if (it->position == f->job.count) mproc__iter_drop(it);
     return error != 0 ? error : (ssize_t)it->index;
 }
 
 /* The pool took no more: the items that were not handed in fail one by one, so that their number is right. */
 MPROC__FN ssize_t mproc__iter_refused(mproc_iter *it, int error) {
     if (error == MPROC_ETIMEDOUT || error == MPROC_ENOMEM) return error;
-    it->index = it->map.given++;
+    it->index = it->given++;
     it->code = 0;
     return error == MPROC_ECLOSED ? MPROC_ECANCELED : error;
 }
@@ -5803,12 +5786,12 @@ MPROC__FN ssize_t mproc__iter_refused(mproc_iter *it, int error) {
 MPROC_DEF ssize_t mproc_iter_next(mproc_iter *iter, void *out, double timeout) {
     int64_t deadline;
     if (!mproc__is_iter(iter) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
-    mproc__map *m = &iter->map;
-    mproc__pool_hush(m->pool);
-    int error = mproc__iter_feed(iter, deadline);
-    if (m->head == m->tail) return m->given == m->n ? MPROC_ECLOSED : mproc__iter_refused(iter, error);
+    mproc__pool_hush(iter->pool);
+    int error = mproc__iter_feed(iter, false, deadline);
+    if (iter->head == iter->tail)
+        return iter->given == iter->n ? MPROC_ECLOSED : mproc__iter_refused(iter, error);
     error = mproc__iter_await(iter, deadline);
-    mproc__pool_turn(m->pool);
+    mproc__pool_turn(iter->pool);
     return error == MPROC_ETIMEDOUT ? error : mproc__iter_take(iter, out, error);
 }
 
@@ -5817,12 +5800,10 @@ MPROC_DEF int mproc_iter_code(mproc_iter *iter) { return mproc__is_iter(iter) ? 
 
 MPROC_DEF int mproc_iter_free(mproc_iter *iter) {
     if (iter == NULL) return 0;
-    if (!mproc__is_iter(iter)) return MPROC_EINVAL;
-    mproc__iter_list(iter, false);
-    for (mproc__map *m = &iter->map; m->head < m->tail; m->head++) {
-        mproc_future *f = *mproc__map_at(m, m->head);
-        mproc__future_withdraw(f);
-        mproc_future_free(f);
+    if (!mproc__iter_find(iter, true)) return MPROC_EINVAL;
+    while (iter->head < iter->tail) {
+        mproc__future_withdraw(mproc__iter_head(iter));
+        mproc__iter_drop(iter);
     }
     pthread_mutex_destroy(&iter->lock);
     free(iter);
