@@ -4381,7 +4381,6 @@ typedef struct mproc__worker {
 struct mproc_pool {
     mproc__tag tag;
     mproc__mutex life;     /* held by the supervisor as long as it lives */
-    mproc__mutex grow;     /* guards the addition of segments */
     uint32_t started;      /* 1, or minus the errno with which the start failed */
     uint32_t closed, quit; /* no more tasks; workers shall leave */
     uint32_t why;          /* to be ended by force: minus the error that what is unfinished gets */
@@ -4394,7 +4393,7 @@ struct mproc_pool {
     mproc_pool_counts counts; /* kept by the supervisor; done, failed: of workers that have ended */
     mproc__worker *worker;    /* workers of them */
     uint32_t segments;        /* in use */
-    uint32_t hint;            /* there is hardly a free slot in the segments before this */
+    uint32_t hint;            /* there is hardly a free slot before this word of the bitmap */
     size_t backlog;           /* ready tasks at most */
     mproc_future *segment[MPROC__SEGMENTS];
     uint32_t free[MPROC__SEGMENTS * (MPROC__SEGMENT / 32)]; /* a bit for each free slot */
@@ -4453,29 +4452,24 @@ MPROC__FN int mproc__pool_lost(const mproc_pool *pool) {
     return why != 0 ? -(int)why : MPROC_ECANCELED;
 }
 
-/* Adds a segment of free slots. */
-MPROC__FN int mproc__pool_grow(mproc_pool *pool, uint32_t seen) {
-    int error = mproc__mutex_lock(&pool->grow, MPROC__NEVER);
-    if (error == -EOWNERDEAD) mproc__mutex_repaired(&pool->grow); /* it had added one, or not */
-    uint32_t n = pool->segments;
-    mproc_future *slots = NULL;
-    if (n == seen && n < MPROC__SEGMENTS)
-        slots = (mproc_future *)mproc__alloc(MPROC__SEGMENT * sizeof *slots, true);
-    if (slots != NULL) {
-        for (uint32_t i = 0; i < MPROC__SEGMENT; i++) {
-            slots[i].index = n * MPROC__SEGMENT + i;
-            slots[i].pool = pool;
-        }
-        pool->segment[n] = slots;
-        MPROC__STORE(&pool->segments, n + 1);
-        MPROC__STORE(&pool->hint, n);
-        for (uint32_t i = 0; i < MPROC__SEGMENT / 32; i++)
-            MPROC__STORE(&pool->free[n * (MPROC__SEGMENT / 32) + i], UINT32_MAX);
+/* Adds a segment of free slots to the n there are. Of several that do so, one succeeds; who is killed before
+   the last steps leaves them to the next one, and the bitmap to the supervisor. */
+MPROC__FN int mproc__pool_grow(mproc_pool *pool, uint32_t n) {
+    mproc_future *slots = NULL, *none = NULL;
+    if (n < MPROC__SEGMENTS) slots = (mproc_future *)mproc__alloc(MPROC__SEGMENT * sizeof *slots, true);
+    if (slots == NULL) return MPROC__LOAD(&pool->segments) != n ? 0 : MPROC_ENOMEM;
+    for (uint32_t i = 0; i < MPROC__SEGMENT; i++) {
+        slots[i].index = n * MPROC__SEGMENT + i;
+        slots[i].pool = pool;
     }
-    bool grown = pool->segments != seen;
-    mproc__mutex_unlock(&pool->grow);
+    if (!MPROC__CAS(&pool->segment[n], &none, slots)) mproc__dealloc(slots);
+    uint32_t first = n * (MPROC__SEGMENT / 32);
+    if (mproc__cas32(&pool->segments, n, n + 1)) {
+        for (uint32_t i = 0; i < MPROC__SEGMENT / 32; i++) MPROC__STORE(&pool->free[first + i], UINT32_MAX);
+        MPROC__STORE(&pool->hint, first);
+    }
     mproc__supervisor_call(pool); /* it looks for slots of dead processes before there are many more */
-    return grown ? 0 : MPROC_ENOMEM;
+    return 0;
 }
 
 MPROC__FN void mproc__bit_set(mproc_pool *pool, uint32_t index) {
@@ -4506,13 +4500,16 @@ MPROC__FN mproc_future *mproc__slot_search(mproc_pool *pool, uint32_t from, uint
 /* A slot to fill, the first there is, so that memory which is in use already is used again; NULL without. */
 MPROC__FN mproc_future *mproc__slot_claim(mproc_pool *pool) {
     for (;;) {
-        uint32_t n = MPROC__LOAD(&pool->segments), hint = MPROC__LOAD(&pool->hint);
-        mproc_future *f = mproc__slot_search(pool, hint, n);
-        if (f == NULL) f = mproc__slot_search(pool, 0, hint);
-        if (f != NULL && f->index / MPROC__SEGMENT != hint)
-            MPROC__STORE(&pool->hint, f->index / MPROC__SEGMENT);
-        if (f != NULL) return f;
-        if (mproc__pool_grow(pool, n) != 0) return NULL;
+        uint32_t segments = MPROC__LOAD(&pool->segments), words = segments * (MPROC__SEGMENT / 32);
+        uint32_t word = MPROC__LOAD(&pool->hint);
+        for (uint32_t i = 0; i < words; i++, word++) {
+            if (word >= words) word = 0;
+            mproc_future *f = MPROC__LOAD(&pool->free[word]) != 0 ? mproc__slot_from(pool, word) : NULL;
+            if (f == NULL) continue;
+            if (i > 0) MPROC__STORE(&pool->hint, word);
+            return f;
+        }
+        if (mproc__pool_grow(pool, segments) != 0) return NULL;
     }
 }
 
@@ -4525,8 +4522,7 @@ MPROC__FN void mproc__slot_free(mproc_future *f) {
     if (block != NULL) mproc__dealloc(block);
     MPROC__STORE(&f->word, ((word >> 32) + 1) << 32 | MPROC__FREE);
     mproc__bit_set(f->pool, f->index);
-    if (f->index / MPROC__SEGMENT < MPROC__LOAD(&f->pool->hint))
-        MPROC__STORE(&f->pool->hint, f->index / MPROC__SEGMENT);
+    if (f->index / 32 < MPROC__LOAD(&f->pool->hint)) MPROC__STORE(&f->pool->hint, f->index / 32);
 }
 
 /* Frees the slot of a task that was DONE under this word, unless somebody else is faster. */
@@ -4687,6 +4683,7 @@ MPROC__FN void mproc__worker_sleep(mproc_pool *pool) {
     fflush(stdout);
     fflush(stderr);
     mproc__flag_sleep(&pool->work, MPROC__NEVER);
+    MPROC__STORE(&pool->work, 1); /* others may sleep still: see the rule of flags */
 }
 
 /* Nothing is ready: watches for a moment whether something comes. The tail may lag behind a task that is
@@ -4705,11 +4702,8 @@ MPROC__FN bool mproc__worker_spin(const mproc_pool *pool) {
 
 MPROC__FN void mproc__worker_loop(mproc_pool *pool, mproc__worker *me) {
     unsigned tasks = 0, most = pool->options.max_tasks_per_worker;
-    bool slept = false;
     while (most == 0 || tasks < most) {
-        if (slept) MPROC__STORE(&pool->work, 1); /* others may sleep still: see the rule of flags */
         mproc_future *f = mproc__worker_take(pool, me);
-        slept = false;
         if (f == NULL && mproc__worker_spin(pool)) f = mproc__worker_take(pool, me);
         if (f == NULL) {
             MPROC__STORE(&pool->work, 1);
@@ -4718,11 +4712,9 @@ MPROC__FN void mproc__worker_loop(mproc_pool *pool, mproc__worker *me) {
         if (f != NULL) {
             tasks += f->job.count;
             mproc__worker_run(pool, me, f);
-        } else if (MPROC__LOAD(&pool->quit)) {
-            return;
         } else {
+            if (MPROC__LOAD(&pool->quit)) return;
             mproc__worker_sleep(pool);
-            slept = true;
         }
     }
 }
@@ -5102,8 +5094,7 @@ MPROC__FN int mproc__pool_set_up(mproc_pool *pool, const mproc_pool_options *o) 
         mproc__close(&bell[1]);
         return error;
     }
-    error = mproc__mutex_init(&pool->life, PTHREAD_MUTEX_ERRORCHECK);
-    return error != 0 ? error : mproc__mutex_init(&pool->grow, PTHREAD_MUTEX_ERRORCHECK);
+    return mproc__mutex_init(&pool->life, PTHREAD_MUTEX_ERRORCHECK);
 }
 
 /* The caller's own supervisor has ended or is about to: no zombie of it stays. */
