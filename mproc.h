@@ -4686,25 +4686,29 @@ MPROC__FN void mproc__worker_sleep(mproc_pool *pool) {
     MPROC__STORE(&pool->work, 1); /* others may sleep still: see the rule of flags */
 }
 
-/* Nothing is ready: watches for a moment whether something comes. The tail may lag behind a task that is
-   handed in at this moment, which only means a sleep that the one who hands it in ends. */
-MPROC__FN bool mproc__worker_spin(const mproc_pool *pool) {
+/* Watches for a moment, instead of sleeping at once, whether something comes. */
+MPROC__FN bool mproc__pool_spin(bool (*there)(void *), void *ctx) {
+    bool seen = false;
     int spins = mproc__spin_begin();
-    bool ready = false;
     if (spins == 0) return false;
-    for (; spins > 0 && !ready; spins--) {
+    for (; spins > 0 && !seen; spins--) {
         mproc__relax();
-        ready = mproc__ready_length(pool) != 0 || MPROC__LOAD(&pool->quit);
+        seen = there(ctx);
     }
-    mproc__spin_end(ready);
-    return ready;
+    mproc__spin_end(seen);
+    return seen;
+}
+
+MPROC__FN bool mproc__worker_wanted(void *pool) {
+    const mproc_pool *p = (const mproc_pool *)pool;
+    return mproc__ready_length(p) != 0 || MPROC__LOAD(&p->quit);
 }
 
 MPROC__FN void mproc__worker_loop(mproc_pool *pool, mproc__worker *me) {
     unsigned tasks = 0, most = pool->options.max_tasks_per_worker;
     while (most == 0 || tasks < most) {
         mproc_future *f = mproc__worker_take(pool, me);
-        if (f == NULL && mproc__worker_spin(pool)) f = mproc__worker_take(pool, me);
+        if (f == NULL && mproc__pool_spin(mproc__worker_wanted, pool)) f = mproc__worker_take(pool, me);
         if (f == NULL) {
             MPROC__STORE(&pool->work, 1);
             f = mproc__worker_take(pool, me);
@@ -5258,9 +5262,11 @@ MPROC__FN int mproc__pool_await_space(mproc_pool *pool, int64_t deadline) {
     return error != 0 ? error : mproc__pool_refuses(pool);
 }
 
-/* Publishes a filled slot. What a close overtakes is taken back, unless a worker has it already. */
+/* Publishes a filled slot. What a close overtakes is taken back, unless a worker has it already: then it was
+   accepted. What is ended by force is not. */
 MPROC__FN int mproc__slot_publish(mproc_pool *pool, mproc_future *f, int64_t deadline) {
     uint64_t filling = MPROC__LOAD(&f->word), ready = mproc__word(filling, MPROC__READY, mproc__own_holder());
+    bool wanted = !f->job.detached; /* otherwise it may be another's by then */
     MPROC__STORE(&f->word, ready);
     int error = 0;
     while (error == 0 && !mproc__ready_push(pool, f->index, pool->backlog))
@@ -5270,7 +5276,14 @@ MPROC__FN int mproc__slot_publish(mproc_pool *pool, mproc_future *f, int64_t dea
         error = mproc__pool_refuses(pool);
     }
     if (error == 0) return 0;
-    return mproc__cas64(&f->word, ready, filling) ? error : 0;
+    if (mproc__cas64(&f->word, ready, filling)) {
+        mproc__slot_free(f);
+        return error;
+    }
+    error = mproc__pool_refuses(pool);
+    if (error == 0 || error == MPROC_ECLOSED) return 0;
+    if (wanted) mproc_future_free(f);
+    return error;
 }
 
 /* Hands a job in. The future, or NULL and *error. */
@@ -5281,15 +5294,13 @@ MPROC__FN mproc_future *mproc__pool_hand_in(mproc_pool *pool, const mproc__job *
     if (*error != 0) return NULL;
     mproc_future *f = mproc__slot_claim(pool);
     *error = f != NULL ? mproc__slot_fill(f, job) : MPROC_ENOMEM;
-    if (*error == 0 && !job->detached) mproc__tag_set(&f->tag, MPROC__FUTURE);
-    if (*error == 0) *error = mproc__slot_publish(pool, f, deadline);
-    if (*error != 0 && f != NULL) mproc__slot_free(f);
-    if (*error != 0) return NULL;
-    int refuses = mproc__pool_refuses(pool); /* if only closed: what was accepted before still runs */
-    if (refuses == 0 || refuses == MPROC_ECLOSED) return f;
-    if (!job->detached) mproc_future_free(f);
-    *error = refuses;
-    return NULL;
+    if (*error != 0) {
+        if (f != NULL) mproc__slot_free(f);
+        return NULL;
+    }
+    if (!job->detached) mproc__tag_set(&f->tag, MPROC__FUTURE);
+    *error = mproc__slot_publish(pool, f, deadline);
+    return *error == 0 ? f : NULL;
 }
 
 MPROC__FN int mproc__job_check(const mproc_pool *pool, mproc_task task, const void *arg, size_t arg_size) {
@@ -5456,60 +5467,45 @@ MPROC__FN bool mproc__worker_runs_own(mproc_future *f) {
     return true;
 }
 
-/* Watches for a moment whether f gets done. */
-MPROC__FN bool mproc__future_spin(const mproc_future *f) {
-    int spins = mproc__spin_begin();
-    bool done = false;
-    if (spins == 0) return false;
-    for (; spins > 0 && !done; spins--) {
-        mproc__relax();
-        done = mproc__state(__atomic_load_n(&f->word, __ATOMIC_ACQUIRE)) == MPROC__DONE;
-    }
-    mproc__spin_end(done);
-    return done;
-}
-
 MPROC__FN bool mproc__future_done(void *f) { return mproc__is_done((const mproc_future *)f); }
 
 /* Waits until f is done. 0, MPROC_ETIMEDOUT, or why it never will be. */
 MPROC__FN int mproc__future_await(mproc_future *f, int64_t deadline) {
     if (mproc__is_done(f)) return 0;
-    if (deadline != 0 && (mproc__worker_runs_own(f) || mproc__future_spin(f))) return 0;
+    if (deadline != 0 && (mproc__worker_runs_own(f) || mproc__pool_spin(mproc__future_done, f))) return 0;
     return mproc__pool_wait(f->pool, f, &f->wake, mproc__future_done, f, deadline);
 }
 
-MPROC_DEF int mproc_future_wait(mproc_future *future, double timeout) {
-    int64_t deadline;
-    if (!mproc__is_future(future) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
-    mproc_pool *pool = future->pool;
-    mproc__pool_hush(pool);
-    int error = mproc__future_await(future, deadline);
-    mproc__pool_turn(pool);
+/* What came of item i, its result to out. error: the task itself is lost. */
+MPROC__FN int mproc__item_take(const mproc_future *f, uint32_t i, void *out, int error) {
+    size_t size = f->job.out_size;
+    if (error == 0) error = f->items[i].status;
+    if (error == 0 && out != NULL) mproc__copy(out, f->job.out + i * size, size);
     return error;
 }
 
-MPROC_DEF bool mproc_future_ready(mproc_future *future) {
-    if (!mproc__is_future(future)) return false;
-    mproc__pool_hush(future->pool);
-    bool done = mproc__is_done(future);
-    mproc__pool_turn(future->pool);
-    return done;
+/* What get and wait have in common: one says what came of the task, the other only that it is done. */
+MPROC__FN int mproc__future_end(mproc_future *f, void *result, double timeout, bool get) {
+    int64_t deadline;
+    if (!mproc__is_future(f) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    mproc_pool *pool = f->pool;
+    mproc__pool_hush(pool);
+    int error = mproc__future_await(f, deadline);
+    if (error == 0 && get) error = mproc__item_take(f, 0, result, f->error);
+    mproc__pool_turn(pool); /* last: a callback may free the future */
+    return error;
 }
+
+MPROC_DEF int mproc_future_wait(mproc_future *future, double timeout) {
+    return mproc__future_end(future, NULL, timeout, false);
+}
+MPROC_DEF int mproc_future_get(mproc_future *future, void *result, double timeout) {
+    return mproc__future_end(future, result, timeout, true);
+}
+MPROC_DEF bool mproc_future_ready(mproc_future *future) { return mproc_future_wait(future, 0) == 0; }
 
 MPROC_DEF bool mproc_future_successful(mproc_future *future) {
     return mproc__is_future(future) && mproc__is_done(future) && future->error == 0;
-}
-
-MPROC_DEF int mproc_future_get(mproc_future *future, void *result, double timeout) {
-    int64_t deadline;
-    if (!mproc__is_future(future) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
-    mproc_pool *pool = future->pool;
-    mproc__pool_hush(pool);
-    int error = mproc__future_await(future, deadline);
-    if (error == 0) error = future->error;
-    if (error == 0 && result != NULL) mproc__copy(result, future->job.out, future->job.out_size);
-    mproc__pool_turn(pool); /* last: a callback may free the future */
-    return error;
 }
 
 MPROC_DEF int mproc_future_code(mproc_future *future) {
@@ -5632,14 +5628,6 @@ MPROC__FN int mproc__iter_feed(mproc_iter *it, bool all, int64_t deadline) {
         error = mproc__iter_give(it, it->tail > it->head && !all ? 0 : deadline);
     pthread_mutex_unlock(&it->lock);
     return it->tail > it->head ? 0 : error;
-}
-
-/* What came of item i of a chunk; error: the chunk itself is lost. */
-MPROC__FN int mproc__item_take(const mproc_future *f, uint32_t i, void *out, int error) {
-    size_t size = f->job.out_size;
-    if (error == 0) error = f->items[i].status;
-    if (error == 0 && out != NULL) mproc__copy(out, f->job.out + i * size, size);
-    return error;
 }
 
 /* All of the chunk at the head has been taken. */
