@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2452
-       Fork helpers               mproc.h:226   mproc.h:2859
-       Locks                      mproc.h:264   mproc.h:1786
-       Recursive lock             mproc.h:302   mproc.h:2002
-       Semaphore                  mproc.h:312   mproc.h:2042
-       Event                      mproc.h:327   mproc.h:2113
-       Condition                  mproc.h:340   mproc.h:2172
-       Barrier                    mproc.h:365   mproc.h:2323
-       Shared values and arrays   mproc.h:381   mproc.h:1912
-       Pipe                       mproc.h:425   mproc.h:3792
-       Queue                      mproc.h:458   mproc.h:3004
-       Ring                       mproc.h:513   mproc.h:4095
-       Pool                       mproc.h:538   mproc.h:4303
-       Files                      mproc.h:664   mproc.h:6093
-       Dump                       mproc.h:694   mproc.h:6548
-       Platform                                 mproc.h:711
-       Arena                                    mproc.h:1125
-       This process                             mproc.h:1486
-       Ports                                    mproc.h:1627
+       Processes                  mproc.h:151   mproc.h:2453
+       Fork helpers               mproc.h:226   mproc.h:2860
+       Locks                      mproc.h:264   mproc.h:1787
+       Recursive lock             mproc.h:302   mproc.h:2003
+       Semaphore                  mproc.h:312   mproc.h:2043
+       Event                      mproc.h:327   mproc.h:2114
+       Condition                  mproc.h:340   mproc.h:2173
+       Barrier                    mproc.h:365   mproc.h:2324
+       Shared values and arrays   mproc.h:381   mproc.h:1913
+       Pipe                       mproc.h:425   mproc.h:3793
+       Queue                      mproc.h:458   mproc.h:3005
+       Ring                       mproc.h:513   mproc.h:4096
+       Pool                       mproc.h:538   mproc.h:4304
+       Files                      mproc.h:665   mproc.h:6026
+       Dump                       mproc.h:695   mproc.h:6481
+       Platform                                 mproc.h:712
+       Arena                                    mproc.h:1126
+       This process                             mproc.h:1487
+       Ports                                    mproc.h:1628
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -647,9 +647,10 @@ MPROC_DEF int mproc_pool_free(mproc_pool *pool);
 
 MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out); /* a snapshot; 0 */
 
-/* For poll(2) in the process that made the pool (-EPERM in others): readable once a task with a future is
-   done, until the next call on the pool or a future, which runs the callbacks; hung up (POLLHUP) when the
-   pool is over. The library's: do not read. */
+/* For poll(2) in the process that made the pool (-EPERM in others): readable while a callback is due, a task
+   with a future is done and this process has not asked after it (get, wait, ready and so on), or an iterator
+   has its next item; once too often now and then. With futures and an iterator at once call mproc_iter_next
+   last, until it waits. Hung up (POLLHUP) when the pool is over. The library's: do not read. */
 MPROC_DEF int mproc_pool_fd(mproc_pool *pool);
 
 /* Runs body(0, ctx) to body(n - 1, ctx) in workers forked for it (0: mproc_cpu_count()), each index once, and
@@ -4359,6 +4360,7 @@ struct mproc_future {
     uint32_t done;      /* items finished: the next one is running */
     uint32_t wake;      /* flag: somebody sleeps until it is done */
     uint32_t cancel;    /* somebody wants it killed */
+    uint32_t told;      /* the asking process knows that it is done: not a reason to be woken any more */
     mproc__item single;
     int32_t error; /* of the first item that failed, or 0 */
     uint64_t room[MPROC__INLINE_TASK / 8] __attribute__((aligned(16)));
@@ -4487,14 +4489,6 @@ MPROC__FN mproc_future *mproc__slot_from(mproc_pool *pool, uint32_t word) {
         if (mproc__cas64(&f->word, w, mproc__word(w, MPROC__FILLING, mproc__own_holder()))) return f;
     }
     return NULL;
-}
-
-/* A slot of the segments from `from` up to `to`, claimed; NULL when none is free there. */
-MPROC__FN mproc_future *mproc__slot_search(mproc_pool *pool, uint32_t from, uint32_t to) {
-    mproc_future *f = NULL;
-    for (uint32_t word = from * (MPROC__SEGMENT / 32); word < to * (MPROC__SEGMENT / 32) && f == NULL; word++)
-        if (MPROC__LOAD(&pool->free[word]) != 0) f = mproc__slot_from(pool, word);
-    return f;
 }
 
 /* A slot to fill, the first there is, so that memory which is in use already is used again; NULL without. */
@@ -5207,8 +5201,8 @@ MPROC_DEF mproc_pool *mproc_pool_new(int workers) {
 
 /* Submitting */
 
-MPROC__FN void mproc__pool_hush(mproc_pool *pool); /* see Callbacks */
-MPROC__FN void mproc__pool_turn(mproc_pool *pool);
+MPROC__FN bool mproc__pool_hush(mproc_pool *pool); /* see Callbacks */
+MPROC__FN void mproc__pool_turn(mproc_pool *pool, bool rung);
 
 MPROC__FN size_t mproc__round16(size_t n) { return (n + 15) & ~(size_t)15; }
 
@@ -5230,7 +5224,7 @@ MPROC__FN int mproc__slot_fill(mproc_future *f, const mproc__job *job) {
     memset(f->items, 0, job->count * sizeof(mproc__item));
     if (in != 0) f->job.in = (const char *)memcpy(room + items, job->in, job->count * job->in_size);
     if (job->out == NULL) f->job.out = (char *)memset(room + items + in, 0, out);
-    f->done = f->cancel = f->wake = 0;
+    f->done = f->cancel = f->wake = f->told = 0;
     f->error = 0;
     f->owner = mproc__own_holder();
     return 0;
@@ -5332,8 +5326,7 @@ MPROC_DEF int mproc_pool_submit(mproc_pool *pool, mproc_task task, const void *a
     int64_t deadline;
     int error = mproc__job_check(pool, task, arg, arg_size);
     if (error != 0 || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
-    mproc__pool_hush(pool);
-    mproc__pool_turn(pool);
+    mproc__pool_turn(pool, mproc__pool_hush(pool));
     mproc__job job = mproc__job_of(task, arg, arg_size, 0);
     job.detached = 1;
     mproc__pool_hand_in(pool, &job, deadline, &error);
@@ -5404,23 +5397,40 @@ MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool, const mp
     return found;
 }
 
-/* First in every call on a pool: silences the descriptor. Whoever finishes a task afterwards rings again;
-   what was finished before, this call or its caller sees when it looks. The byte may come late, so it is
-   looked for each time. */
-MPROC__FN void mproc__pool_hush(mproc_pool *pool) {
+/* First in every call on a pool: silences the descriptor. True: it had rung, or was about to; the byte may
+   come late, so it is looked for each time. Whoever finishes a task afterwards rings again. */
+MPROC__FN bool mproc__pool_hush(mproc_pool *pool) {
     int fd[2];
     char bytes[16];
-    if (!MPROC__LOAD(&pool->fd_wanted) || pool->creator != mproc__self.pid) return;
-    if (mproc__port_fds(&pool->bell, fd) != 0) return;
-    while (read(fd[0], bytes, sizeof bytes) > 0) continue;
-    MPROC__STORE(&pool->fd_rung, 0);
+    if (!MPROC__LOAD(&pool->fd_wanted) || pool->creator != mproc__self.pid) return false;
+    if (mproc__port_fds(&pool->bell, fd) != 0) return false;
+    bool rung = false;
+    while (read(fd[0], bytes, sizeof bytes) > 0) rung = true;
+    return MPROC__SWAP(&pool->fd_rung, 0) != 0 || rung;
 }
 
-/* Last in every call on a pool: runs the callbacks that are due. */
-MPROC__FN void mproc__pool_turn(mproc_pool *pool) {
-    if (mproc__callbacks.first == NULL) return;
-    for (mproc__callback *c; (c = mproc__callback_take(pool, NULL, false)) != NULL; free(c))
+/* The descriptor was silenced, or is new: rings again if there is a result that nobody has been told of. */
+MPROC__FN void mproc__pool_remind(mproc_pool *pool) {
+    for (uint32_t i = 0, n = MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i < n; i++) {
+        const mproc_future *f = mproc__slot(pool, i);
+        if (!mproc__is_done(f) || MPROC__LOAD(&f->told) || !mproc__is_future(f)) continue;
+        mproc__pool_ring(pool);
+        return;
+    }
+}
+
+/* Last in every call on a pool: runs the callbacks that are due, but not from within a callback, which would
+   go as deep as there are callbacks. rung: what hush said. */
+MPROC__FN void mproc__pool_turn(mproc_pool *pool, bool rung) {
+    static __thread bool within;
+    for (mproc__callback *c; !within && mproc__callbacks.first != NULL; free(c)) {
+        if ((c = mproc__callback_take(pool, NULL, false)) == NULL) break;
+        MPROC__STORE(&c->future->told, 1);
+        within = true;
         c->call(c->future, c->ctx);
+        within = false;
+    }
+    if (rung) mproc__pool_remind(pool);
 }
 
 MPROC_DEF int mproc_future_on_done(mproc_future *future, void (*callback)(mproc_future *, void *ctx),
@@ -5436,7 +5446,7 @@ MPROC_DEF int mproc_future_on_done(mproc_future *future, void (*callback)(mproc_
     while (*link != NULL) link = &(*link)->next;
     *link = c;
     pthread_mutex_unlock(&mproc__callbacks.lock);
-    mproc__pool_turn(future->pool);
+    mproc__pool_turn(future->pool, false);
     return 0;
 }
 
@@ -5447,11 +5457,7 @@ MPROC_DEF int mproc_pool_fd(mproc_pool *pool) {
     if (pool->creator != mproc__self.pid) return MPROC_EPERM;
     int error = mproc__port_fds(&pool->bell, fd);
     if (error != 0) return error;
-    bool first = MPROC__SWAP(&pool->fd_wanted, 1) == 0;
-    for (uint32_t i = 0; first && i < MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i++) {
-        const mproc_future *f = mproc__slot(pool, i);
-        if (mproc__is_future(f) && mproc__is_done(f)) mproc__pool_ring(pool); /* nobody knew that it should */
-    }
+    if (MPROC__SWAP(&pool->fd_wanted, 1) == 0) mproc__pool_remind(pool); /* nobody knew that it should ring */
     return fd[0];
 }
 
@@ -5484,15 +5490,23 @@ MPROC__FN int mproc__item_take(const mproc_future *f, uint32_t i, void *out, int
     return error;
 }
 
+/* The caller asks whether it is done: then that is no news any more. */
+MPROC__FN bool mproc__future_look(mproc_future *f) {
+    bool done = mproc__is_done(f);
+    if (done) MPROC__STORE(&f->told, 1);
+    return done;
+}
+
 /* What get and wait have in common: one says what came of the task, the other only that it is done. */
 MPROC__FN int mproc__future_end(mproc_future *f, void *result, double timeout, bool get) {
     int64_t deadline;
     if (!mproc__is_future(f) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     mproc_pool *pool = f->pool;
-    mproc__pool_hush(pool);
+    bool rung = mproc__pool_hush(pool);
     int error = mproc__future_await(f, deadline);
+    mproc__future_look(f);
     if (error == 0 && get) error = mproc__item_take(f, 0, result, f->error);
-    mproc__pool_turn(pool); /* last: a callback may free the future */
+    mproc__pool_turn(pool, rung); /* last: a callback may free the future */
     return error;
 }
 
@@ -5505,12 +5519,12 @@ MPROC_DEF int mproc_future_get(mproc_future *future, void *result, double timeou
 MPROC_DEF bool mproc_future_ready(mproc_future *future) { return mproc_future_wait(future, 0) == 0; }
 
 MPROC_DEF bool mproc_future_successful(mproc_future *future) {
-    return mproc__is_future(future) && mproc__is_done(future) && future->error == 0;
+    return mproc__is_future(future) && mproc__future_look(future) && future->error == 0;
 }
 
 MPROC_DEF int mproc_future_code(mproc_future *future) {
     if (!mproc__is_future(future)) return MPROC_EINVAL;
-    return mproc__is_done(future) ? future->single.code : MPROC_EAGAIN;
+    return mproc__future_look(future) ? future->single.code : MPROC_EAGAIN;
 }
 
 /* Cancels a task that no worker has begun; no if one has. */
@@ -5609,6 +5623,7 @@ MPROC__FN int mproc__iter_give(mproc_iter *it, int64_t deadline) {
     if (job.out != NULL) job.out += it->given * job.out_size;
     mproc_future *f = mproc__pool_hand_in(it->pool, &job, deadline, &error);
     if (f == NULL) return error;
+    MPROC__STORE(&f->told, 1); /* mproc_iter_next says itself whether there is more */
     *mproc__iter_at(it, it->tail++) = f;
     it->given += job.count;
     return 0;
@@ -5667,7 +5682,7 @@ MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, 
         if (pool->options.progress != NULL) mproc_progress(stderr, pool->options.progress, it.index, n);
     }
     pthread_mutex_destroy(&it.lock);
-    mproc__pool_turn(pool);
+    mproc__pool_turn(pool, false);
     return failed != 0 ? failed : error;
 }
 
@@ -5734,6 +5749,13 @@ MPROC__FN bool mproc__iter_pick(void *iter) {
     return false;
 }
 
+/* Would the next item be given at once? */
+MPROC__FN bool mproc__iter_has_next(mproc_iter *it) {
+    if (it->head == it->tail) return false;
+    if (it->unordered && it->position == 0) return mproc__iter_pick(it);
+    return mproc__is_done(mproc__iter_head(it));
+}
+
 /* Waits until the chunk at the head is the one to take from. */
 MPROC__FN int mproc__iter_await(mproc_iter *it, int64_t deadline) {
     mproc_pool *pool = it->pool;
@@ -5765,13 +5787,16 @@ MPROC__FN ssize_t mproc__iter_refused(mproc_iter *it, int error) {
 MPROC_DEF ssize_t mproc_iter_next(mproc_iter *iter, void *out, double timeout) {
     int64_t deadline;
     if (!mproc__is_iter(iter) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
-    mproc__pool_hush(iter->pool);
+    mproc__pool_turn(iter->pool, mproc__pool_hush(iter->pool));
     int error = mproc__iter_feed(iter, false, deadline);
     if (iter->head == iter->tail)
         return iter->given == iter->n ? MPROC_ECLOSED : mproc__iter_refused(iter, error);
     error = mproc__iter_await(iter, deadline);
-    mproc__pool_turn(iter->pool);
-    return error == MPROC_ETIMEDOUT ? error : mproc__iter_take(iter, out, error);
+    mproc__pool_turn(iter->pool, false);
+    if (error == MPROC_ETIMEDOUT) return error;
+    ssize_t taken = mproc__iter_take(iter, out, error);
+    if (MPROC__LOAD(&iter->pool->fd_wanted) && mproc__iter_has_next(iter)) mproc__pool_ring(iter->pool);
+    return taken;
 }
 
 MPROC_DEF size_t mproc_iter_index(mproc_iter *iter) { return mproc__is_iter(iter) ? iter->index : 0; }
@@ -5806,7 +5831,7 @@ MPROC__FN bool mproc__pool_is_over(void *pool) { return MPROC__LOAD(&((mproc_poo
 MPROC__FN int mproc__pool_await_end(mproc_pool *pool, int64_t deadline) {
     int error = mproc__pool_wait(pool, pool, &pool->watch, mproc__pool_is_over, pool, deadline);
     if (error == 0) mproc__pool_bury(pool);
-    mproc__pool_turn(pool);
+    mproc__pool_turn(pool, false);
     return error;
 }
 
@@ -5869,8 +5894,7 @@ MPROC__FN mproc__tally mproc__worker_tally(const mproc_pool *pool, const mproc__
 
 MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
     if (!mproc__is_pool(pool) || out == NULL) return MPROC_EINVAL;
-    mproc__pool_hush(pool);
-    mproc__pool_turn(pool);
+    mproc__pool_turn(pool, mproc__pool_hush(pool));
     *out = pool->counts;
     out->pending = mproc__ready_length(pool);
     for (int i = 0; i < pool->workers; i++) {

@@ -672,6 +672,66 @@ START_TEST(pool_fd_wakes_an_event_loop) {
 }
 END_TEST
 
+/* Readable as long as results wait: whoever takes one at a time is woken for each. */
+START_TEST(pool_fd_stays_readable_while_results_wait) {
+    enum { N = 6 };
+    mproc_pool *pool = pool_of(2);
+    int fd = mproc_pool_fd(pool), in[N] = {0, 1, 2, 3, 4, 5}, out = 0;
+    mproc_future *future[N];
+    for (int i = 0; i < N; i++) future[i] = begin(pool, square, i, sizeof out);
+    EVENTUALLY(is_idle(pool));
+    for (int i = 0; i < N; i++) {
+        ck_assert(is_readable(fd, 2000));
+        ck_assert_int_eq(finish(future[i], &out), 0);
+        ck_assert_int_eq(out, i * i);
+    }
+    EVENTUALLY(counts_of(pool).done == N && !is_readable(fd, 0)); /* one byte may have been on its way */
+    for (int k = 0; k < 2; k++) {
+        mproc_iter *it = lazy_maps[k](pool, square, in, N, sizeof(int), sizeof(int));
+        NEED(it);
+        for (int i = 0; i < N; i++) {
+            ssize_t error = MPROC_ETIMEDOUT;
+            while (error == MPROC_ETIMEDOUT) {
+                ck_assert(is_readable(fd, 2000));
+                error = mproc_iter_next(it, &out, 0);
+            }
+            ck_assert_int_ge(error, 0);
+        }
+        ck_assert_int_eq(mproc_iter_next(it, &out, 0), MPROC_ECLOSED);
+        ck_assert_int_eq(mproc_iter_free(it), 0);
+    }
+    mproc_future *kept = begin(pool, square, 3, sizeof out);
+    ck_assert(is_readable(fd, 2000));
+    EVENTUALLY(mproc_future_ready(kept) && !is_readable(fd, 0)); /* known, and no news any more */
+    ck_assert_int_eq(finish(kept, NULL), 0);
+    free_pool(pool);
+}
+END_TEST
+
+static int depth, deepest;
+static void count_depth(mproc_future *future, void *ends) {
+    if (++depth > deepest) deepest = depth;
+    ck_assert_int_eq(mproc_future_get(future, NULL, 0), 0); /* a call on the pool */
+    ++*(int *)ends;
+    depth--;
+}
+
+START_TEST(callbacks_run_one_after_the_other) {
+    enum { N = 1000 };
+    mproc_pool *pool = pool_of(2);
+    int ends = 0;
+    mproc_future *future[N];
+    for (int i = 0; i < N; i++) {
+        future[i] = begin(pool, nothing, i, 0);
+        ck_assert_int_eq(mproc_future_on_done(future[i], count_depth, &ends), 0);
+    }
+    EVENTUALLY(is_idle(pool) && ends == N);
+    ck_assert_int_eq(deepest, 1);
+    for (int i = 0; i < N; i++) ck_assert_int_eq(mproc_future_free(future[i]), 0);
+    free_pool(pool);
+}
+END_TEST
+
 START_TEST(pool_fd_tells_of_crashes_and_of_the_end) {
     adopt_orphans();
     mproc_pool *pool = pool_of(1);
@@ -1153,7 +1213,8 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            a_done_task_cannot_be_cancelled, cancelling_races_with_running, cancelled_right_before_the_end,
            cancelled_from_another_process, callbacks_run_once, callbacks_of_many_run_in_any_call,
            callbacks_that_submit, callbacks_are_of_the_process_that_asked, callbacks_at_terminate,
-           pool_fd_wakes_an_event_loop, pool_fd_tells_of_crashes_and_of_the_end, pool_fd_leaks_nothing,
+           pool_fd_wakes_an_event_loop, pool_fd_stays_readable_while_results_wait,
+           callbacks_run_one_after_the_other, pool_fd_tells_of_crashes_and_of_the_end, pool_fd_leaks_nothing,
            a_result_of_more_than_a_gibibyte, parallel_for_runs_each_once, parallel_for_tells_of_a_crash,
            parallel_for_of_which_all_crash, parallel_for_schedules_dynamically, parallel_for_inside_another,
            parallel_for_misused, parallel_for_killed_and_interrupted,
