@@ -527,6 +527,39 @@ START_TEST(environment_full_disk) {
 }
 END_TEST
 
+/* What a sandbox or an old kernel without pidfds must not change: a dead process that nobody has collected is
+   dead, and a child's descriptor is readable at its end, though a child of the child lives on. */
+static int leaves_a_sleeper(void *arg) {
+    mproc_process p = {.target = sleeps};
+    if (mproc_process_start(&p) != 0) return 1;
+    POKE((int *)arg, (int)p.pid);
+    _exit(7);
+}
+static int ends_show_without_pidfds(void *arg) {
+    siginfo_t info;
+    mproc_process p = {.target = leaves_a_sleeper, .arg = arg};
+    if (sandbox(ENOSYS) != 0) return SKIPPED;
+    pid_t pid = fork();
+    if (pid == 0) _exit(0);
+    MUST_EQ(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    MUST(!mproc__alive(pid, pid));
+    MUST_EQ(waitpid(pid, NULL, 0), pid);
+    MUST_EQ(mproc_process_start(&p), 0);
+    struct pollfd end = {.fd = mproc_process_fd(&p), .events = POLLIN};
+    MUST_EQ(poll(&end, 1, 10000), 1);
+    MUST((end.revents & POLLIN) != 0);
+    MUST_EQ(mproc_process_join(&p, 0.5), 0);
+    MUST_EQ(p.exitcode, 7);
+    return 0;
+}
+START_TEST(environment_ends_show_without_pidfds) {
+    int *sleeper = shared_ints();
+    int code = ended(spawn(ends_show_without_pidfds, sleeper));
+    if (PEEK(sleeper) > 0) kill(PEEK(sleeper), SIGKILL);
+    ck_assert_msg(code == 0 || code == SKIPPED, "exit code %d", code);
+}
+END_TEST
+
 START_TEST(environment_sandbox) {
     check_environment(sandbox, ENOSYS, 0);
     check_environment(sandbox, EPERM, 0);
@@ -536,4 +569,4 @@ END_TEST
 SUITE_MAIN("environment", environment_ordinary, environment_few_descriptors,
            environment_wait_any_without_pidfd, environment_few_processes, environment_little_memory,
            environment_small_files, environment_no_pipe_pages, environment_no_proc, environment_full_disk,
-           environment_sandbox)
+           environment_ends_show_without_pidfds, environment_sandbox)
