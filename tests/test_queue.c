@@ -1459,6 +1459,53 @@ START_TEST(p5_queue_whose_maker_has_ended) {
 }
 END_TEST
 
+#define LATE_USERS 12
+
+typedef struct relay {
+    mproc_queue *queue;
+    int made, used;
+} relay;
+
+static int makes_one_and_stays(void *arg) {
+    relay *r = arg;
+    r->queue = mproc_queue_new(0);
+    MUST(r->queue != NULL);
+    POKE(&r->made, 1);
+    for (;;) pause();
+}
+
+/* Has it under numbers of its own, not under the maker's. */
+static int uses_late_and_stays(void *arg) {
+    relay *r = arg;
+    for (int i = 0; i < 4; i++) MUST(open("/dev/null", O_RDONLY) >= 0);
+    int n = PEEK(&r->used);
+    MUST_EQ(mproc_queue_put(r->queue, &n, sizeof n, 1), 0);
+    BUMP(&r->used);
+    for (;;) pause();
+}
+
+START_TEST(p5_queue_that_only_its_last_late_user_still_has) {
+    begin(0);
+    relay *r = mproc_shm_new(sizeof *r);
+    pid_t maker = spawn(makes_one_and_stays, r), user[LATE_USERS];
+    EVENTUALLY(PEEK(&r->made) == 1);
+    for (int i = 0; i < LATE_USERS; i++) {
+        user[i] = spawn(uses_late_and_stays, r);
+        EVENTUALLY(PEEK(&r->used) == i + 1);
+    }
+    ck_assert(kill(maker, SIGKILL) == 0 && ended(maker) == -SIGKILL);
+    for (int i = 0; i < LATE_USERS - 1; i++)
+        ck_assert(kill(user[i], SIGKILL) == 0 && ended(user[i]) == -SIGKILL);
+    for (int i = 0, n; i < LATE_USERS; i++) {
+        ck_assert_int_eq(mproc_queue_get(r->queue, &n, sizeof n, 10), sizeof n);
+        ck_assert_int_eq(n, i);
+    }
+    ck_assert(kill(user[LATE_USERS - 1], SIGKILL) == 0 && ended(user[LATE_USERS - 1]) == -SIGKILL);
+    ck_assert_int_eq(mproc_queue_free(r->queue), 0);
+    ck_assert_int_eq(mproc_free(r), 0);
+}
+END_TEST
+
 static int create_put_and_end(void *arg) {
     mproc_queue *back = arg, *mine = mproc_queue_new(0);
     int n = 5;
@@ -2046,4 +2093,4 @@ SUITE_MAIN("queue", que_01_02_07_20_bounded, que_03_jq_05_drained_by_another_pro
            p1_killed_producers_leave_the_count_of_tasks_right, unprivileged_with_pipes_used_up,
            x19_no_descriptors_left, x20_limit_of_file_size_is_no_limit_of_messages,
            memory_of_messages_comes_back, memory_of_queues_comes_back, x38_free_while_somebody_waits,
-           x38_what_is_not_a_queue, bad_buffers)
+           x38_what_is_not_a_queue, bad_buffers, p5_queue_that_only_its_last_late_user_still_has)
