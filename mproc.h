@@ -1885,17 +1885,14 @@ MPROC__FN bool mproc__mutex_mine(const mproc__mutex *m) {
     return mproc__mutex_holder(m) == (uint32_t)mproc__gettid();
 }
 
-/* Before an object is freed: 0 when nobody living holds its mutex or waits for it. */
-MPROC__FN int mproc__mutex_retire(const mproc__mutex *m, const void *object) {
-    return mproc__mutex_holder(m) != 0 || mproc__awaited(object) ? MPROC_EBUSY : 0;
+/* Before the object it stands in is freed: 0 when nobody living holds it or waits for it. */
+MPROC__FN int mproc__lock_retire(const mproc_lock *lock) {
+    return mproc__mutex_holder(&lock->mutex) != 0 || mproc__awaited(lock) ? MPROC_EBUSY : 0;
 }
-MPROC__FN int mproc__lock_retire(const mproc_lock *lock) { return mproc__mutex_retire(&lock->mutex, lock); }
 
 MPROC_DEF int mproc_lock_free(mproc_lock *lock) {
-    if (lock == NULL) return 0;
-    if (!mproc__tag_is(lock, MPROC__LOCK)) return MPROC_EINVAL;
-    int error = mproc__lock_retire(lock);
-    return error != 0 ? error : mproc__object_free(lock);
+    if (mproc__tag_is(lock, MPROC__LOCK) && mproc__mutex_holder(&lock->mutex) != 0) return MPROC_EBUSY;
+    return mproc__unawaited_free(lock, MPROC__LOCK);
 }
 
 MPROC_DEF mproc__guard mproc__guard_enter(mproc_lock *lock) {
@@ -2034,10 +2031,8 @@ MPROC_DEF int mproc_rlock_release(mproc_rlock *lock) {
 }
 
 MPROC_DEF int mproc_rlock_free(mproc_rlock *lock) {
-    if (lock == NULL) return 0;
-    if (!mproc__tag_is(lock, MPROC__RLOCK)) return MPROC_EINVAL;
-    int error = mproc__mutex_retire(&lock->mutex, lock);
-    return error != 0 ? error : mproc__object_free(lock);
+    if (mproc__tag_is(lock, MPROC__RLOCK) && mproc__mutex_holder(&lock->mutex) != 0) return MPROC_EBUSY;
+    return mproc__unawaited_free(lock, MPROC__RLOCK);
 }
 
 /* ---- Semaphore ----------------------------------------------------------------------------------------- */
@@ -4294,11 +4289,10 @@ MPROC_DEF int mproc_ring_close(mproc_ring *ring) {
 }
 
 MPROC_DEF int mproc_ring_free(mproc_ring *ring) {
-    if (ring == NULL) return 0;
-    if (!mproc__tag_is(ring, MPROC__RING)) return MPROC_EINVAL;
-    int error = mproc__mutex_retire(&mproc__ring_at(ring, false)->lock, ring);
-    if (error == 0) error = mproc__mutex_retire(&mproc__ring_at(ring, true)->lock, ring);
-    return error != 0 ? error : mproc__object_free(ring);
+    if (mproc__tag_is(ring, MPROC__RING) && (mproc__mutex_holder(&mproc__ring_at(ring, false)->lock) != 0 ||
+                                             mproc__mutex_holder(&mproc__ring_at(ring, true)->lock) != 0))
+        return MPROC_EBUSY;
+    return mproc__unawaited_free(ring, MPROC__RING);
 }
 
 /* ---- Pool ---------------------------------------------------------------------------------------------- */
