@@ -2354,7 +2354,7 @@ MPROC__FN void mproc__barrier_ring(mproc_barrier *b) {
     mproc__futex_wake(&b->bell, INT32_MAX);
 }
 
-/* Breaks the generation of `seen`, unless it has ended. */
+/* Breaks this generation, unless it has ended. */
 MPROC__FN bool mproc__barrier_break(mproc_barrier *b, uint32_t generation) {
     uint64_t word = MPROC__LOAD(&b->word);
     do {
