@@ -5358,7 +5358,7 @@ static struct {
 static mproc_iter *mproc__iters; /* of this process */
 static pthread_mutex_t mproc__iters_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static struct { /* what mproc_progress drew last */
+static struct mproc__progress { /* what mproc_progress drew last */
     pthread_mutex_t lock;
     char label[32];
     size_t done, tenth;
@@ -5908,33 +5908,27 @@ MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
    the index with it that it was at; as long as indices are left, another is forked in its place. */
 
 typedef struct mproc__loop {
-    size_t n;
-    size_t next;  /* index */
+    size_t n, next; /* indices, and the next one */
+    void (*body)(size_t i, void *ctx);
+    void *ctx;
     size_t at[1]; /* of each process: the index it is at, plus 1 */
 } mproc__loop;
 
-MPROC__FN void mproc__loop_run(mproc__loop *loop, int who, void (*body)(size_t i, void *ctx), void *ctx) {
+/* Forks one of the loop's processes. NULL and *error when that fails. */
+MPROC__FN mproc__child *mproc__loop_fork(mproc__loop *loop, int who, int *error) {
+    mproc__child *c = mproc__child_new(MPROC__HELPER, true);
+    pid_t pid = c != NULL ? mproc__spawn(c, true) : MPROC_ENOMEM;
+    *error = pid < 0 ? (int)pid : 0;
+    if (pid != 0) return pid > 0 ? c : NULL;
+    mproc__tie(c, SIGKILL);
+    mproc__become("", mproc__self.current.name, true);
     for (size_t i; (i = __atomic_fetch_add(&loop->next, 1, __ATOMIC_SEQ_CST)) < loop->n;) {
         MPROC__STORE(&loop->at[who], i + 1);
-        body(i, ctx);
+        loop->body(i, loop->ctx);
         MPROC__STORE(&loop->at[who], 0);
     }
-}
-
-/* Forks one of the loop's processes. */
-MPROC__FN int mproc__loop_fork(mproc__loop *loop, mproc__child **c, int who,
-                               void (*body)(size_t i, void *ctx), void *ctx) {
-    *c = mproc__child_new(MPROC__HELPER, true);
-    if (*c == NULL) return MPROC_ENOMEM;
-    pid_t pid = mproc__spawn(*c, true);
-    if (pid == 0) {
-        mproc__tie(*c, SIGKILL);
-        mproc__become("", mproc__self.current.name, true);
-        mproc__loop_run(loop, who, body, ctx);
-        mproc_exit(0);
-    }
-    if (pid < 0) *c = NULL;
-    return pid < 0 ? (int)pid : 0;
+    mproc_exit(0);
+    return NULL;
 }
 
 /* Waits for a process of the loop; did it end well? */
@@ -5955,14 +5949,19 @@ MPROC_DEF int mproc_parallel_for(size_t n, int workers, void (*body)(size_t i, v
     if ((size_t)workers > n) workers = (int)n;
     mproc__loop *loop = (mproc__loop *)mproc__alloc(sizeof *loop + (size_t)workers * sizeof(size_t), true);
     mproc__child **child = (mproc__child **)calloc((size_t)workers, sizeof *child);
-    if (loop == NULL || child == NULL) error = MPROC_ENOMEM;
-    else loop->n = n;
-    for (; error == 0 && started < workers; started++)
-        if ((error = mproc__loop_fork(loop, &child[started], started, body, ctx)) != 0) break;
+    if (loop == NULL || child == NULL) {
+        error = MPROC_ENOMEM;
+    } else {
+        loop->n = n;
+        loop->body = body;
+        loop->ctx = ctx;
+    }
+    for (; error == 0 && started < workers; started += error == 0)
+        child[started] = mproc__loop_fork(loop, started, &error);
     for (int i = 0; i < started; i++) {
-        while (!mproc__loop_join(loop, child[i], i)) {
+        while (child[i] != NULL && !mproc__loop_join(loop, child[i], i)) {
             result = MPROC_ECRASHED;
-            if (MPROC__LOAD(&loop->next) >= n || mproc__loop_fork(loop, &child[i], i, body, ctx) != 0) break;
+            child[i] = MPROC__LOAD(&loop->next) < n ? mproc__loop_fork(loop, i, &error) : NULL;
         }
     }
     if (started > 0 && MPROC__LOAD(&loop->next) < n) result = MPROC_ECRASHED; /* and nobody left to go on */
@@ -5974,47 +5973,42 @@ MPROC_DEF int mproc_parallel_for(size_t n, int workers, void (*body)(size_t i, v
 /* Progress */
 
 MPROC__FN void mproc__progress_bar(FILE *out, const char *label, size_t done, size_t total, double seconds) {
-    char bar[31];
-    double part = total > 0 ? (double)done / (double)total : 1,
-           rate = seconds > 0 ? (double)done / seconds : 0;
+    double part = total > 0 ? (double)done / (double)total : 1;
+    double rate = seconds > 0 ? (double)done / seconds : 0;
     long left = rate > 0 ? (long)((double)(total - done) / rate + 0.5) : 0;
     int full = (int)(part * 30);
-    memset(bar, '.', 30);
-    memset(bar, '#', (size_t)(full > 30 ? 30 : full));
-    bar[30] = 0;
-    fprintf(out, "\r%s [%s] %3d%% %zu/%zu %.0f/s %ld:%02ld left ", label, bar, (int)(part * 100), done, total,
-            rate, left / 60, left % 60);
-    if (done >= total) fputc('\n', out);
+    fprintf(out, "\r%s [%.*s%.*s] %3d%% %zu/%zu %.0f/s %ld:%02ld left %s", label, full,
+            "##############################", 30 - full, "..............................", (int)(part * 100),
+            done, total, rate, left / 60, left % 60, done >= total ? "\n" : "");
     fflush(out);
 }
 
 MPROC_DEF void mproc_progress(FILE *out, const char *label, size_t done, size_t total) {
+    struct mproc__progress *last = &mproc__progress;
     if (out == NULL) return;
     if (label == NULL) label = "";
     if (done > total) done = total;
-    pthread_mutex_lock(&mproc__progress.lock);
+    pthread_mutex_lock(&last->lock);
     int64_t now = mproc__now();
-    bool renamed = mproc__progress.began == 0 ||
-                   strncmp(label, mproc__progress.label, sizeof mproc__progress.label - 1) != 0;
-    if (renamed || done < mproc__progress.done) {
-        mproc__progress.began = now;
-        mproc__progress.tenth = 0;
+    bool renamed = last->began == 0 || strncmp(label, last->label, sizeof last->label - 1) != 0;
+    if (renamed || done < last->done) {
+        last->began = now;
+        last->tenth = 0;
     }
-    if (renamed) mproc__progress.drawn = 0; /* draw at once */
-    if (renamed) snprintf(mproc__progress.label, sizeof mproc__progress.label, "%s", label);
+    if (renamed) last->drawn = 0; /* draw at once */
+    if (renamed) snprintf(last->label, sizeof last->label, "%s", label);
     size_t tenth = total > 0 ? (size_t)((double)done * 10 / (double)total) : 10;
-    bool end = done >= total && (renamed || mproc__progress.done < total);
-    mproc__progress.done = done;
+    bool end = done >= total && (renamed || last->done < total);
+    last->done = done;
     if (!isatty(fileno(out))) {
-        if (tenth > mproc__progress.tenth)
-            fprintf(out, "%s %zu%% (%zu of %zu)\n", label, tenth * 10, done, total);
-        if (tenth > mproc__progress.tenth) fflush(out);
-        mproc__progress.tenth = tenth;
-    } else if (end || now - mproc__progress.drawn >= MPROC__SECOND / 20) {
-        mproc__progress_bar(out, label, done, total, (double)(now - mproc__progress.began) / 1e9);
-        mproc__progress.drawn = now;
+        if (tenth > last->tenth) fprintf(out, "%s %zu%% (%zu of %zu)\n", label, tenth * 10, done, total);
+        if (tenth > last->tenth) fflush(out);
+        last->tenth = tenth;
+    } else if (end || now - last->drawn >= MPROC__SECOND / 20) {
+        mproc__progress_bar(out, label, done, total, (double)(now - last->began) / 1e9);
+        last->drawn = now;
     }
-    pthread_mutex_unlock(&mproc__progress.lock);
+    pthread_mutex_unlock(&last->lock);
 }
 
 /* ---- Files --------------------------------------------------------------------------------------------- */
