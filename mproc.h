@@ -4605,6 +4605,11 @@ MPROC__FN void mproc__ready_drop(mproc_pool *pool, uint64_t entry) {
 
 /* Workers */
 
+/* Does this word say that the worker runs the task? */
+MPROC__FN bool mproc__runs(const mproc__worker *w, uint64_t word) {
+    return mproc__state(word) == MPROC__RUNNING && mproc__holder_of(word) == w->number;
+}
+
 /* Claims a ready slot for this worker, noting it first. */
 MPROC__FN bool mproc__worker_claim(mproc__worker *me, mproc_future *f, uint64_t word) {
     MPROC__STORE(&me->current[me->depth], f->index + 1);
@@ -4769,8 +4774,7 @@ MPROC__FN int mproc__worker_spawn(mproc__supervisor *s, mproc__worker *w) {
 /* A worker died in the middle of this task. */
 MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_future *f, int code) {
     uint64_t word = MPROC__LOAD(&f->word);
-    if (mproc__state(word) != MPROC__RUNNING ||
-        mproc__holder_of(word) != w->number) { /* it had finished it */
+    if (!mproc__runs(w, word)) { /* it had finished it */
         w->tally = w->next_tally;
         return;
     }
@@ -4848,28 +4852,21 @@ MPROC__FN void mproc__worker_kill(const mproc__worker *w) {
     kill((pid_t)w->pid, SIGKILL);
 }
 
-/* Ends a running task and its worker: too long, or cancelled. The worker may be done with it by now, and its
-   `current` empty: so the caller, who has read that once, says which task. */
-MPROC__FN void mproc__task_kill(mproc__supervisor *s, mproc__worker *w, uint32_t depth, mproc_future *f,
-                                int status) {
-    uint64_t word = MPROC__LOAD(&f->word);
-    if (mproc__state(word) != MPROC__RUNNING || mproc__holder_of(word) != w->number) return;
-    if (!mproc__slot_end(f, word, status, -SIGKILL)) return;
-    MPROC__STORE(&w->current[depth], 0); /* it is settled: not to be counted as finished */
-    if (status == MPROC_ETIMEDOUT) MPROC__ADD(&s->pool->counts.timed_out, 1);
-    mproc__worker_kill(w);
-}
-
-/* Kills the task that w runs at this depth if it is past its limit or to be cancelled; else when it will be.
- */
+/* Ends the task that w runs at this depth, and w, if it is past its limit or to be cancelled; else says when
+   it will be. w may be done with it by now, and its `current` empty: so that is read once. */
 MPROC__FN int64_t mproc__task_limit(mproc__supervisor *s, mproc__worker *w, uint32_t depth, int64_t now) {
     uint32_t current = MPROC__LOAD(&w->current[depth]);
     int64_t began = MPROC__LOAD(&w->began[depth]); /* stays 0 if there is no limit */
     if (current == 0) return MPROC__NEVER;
     mproc_future *f = mproc__slot(s->pool, current - 1);
+    uint64_t word = MPROC__LOAD(&f->word);
+    int status = MPROC__LOAD(&f->cancel) ? MPROC_ECANCELED : MPROC_ETIMEDOUT;
     int64_t end = began != 0 ? began + (int64_t)(s->pool->options.task_timeout * 1e9) : MPROC__NEVER;
-    if (!MPROC__LOAD(&f->cancel) && end > now) return end;
-    mproc__task_kill(s, w, depth, f, MPROC__LOAD(&f->cancel) ? MPROC_ECANCELED : MPROC_ETIMEDOUT);
+    if (status == MPROC_ETIMEDOUT && end > now) return end;
+    if (!mproc__runs(w, word) || !mproc__slot_end(f, word, status, -SIGKILL)) return MPROC__NEVER;
+    MPROC__STORE(&w->current[depth], 0); /* it is settled: not to be counted as finished */
+    if (status == MPROC_ETIMEDOUT) MPROC__ADD(&s->pool->counts.timed_out, 1);
+    mproc__worker_kill(w);
     return MPROC__NEVER;
 }
 
@@ -5047,7 +5044,7 @@ MPROC__FN void mproc__supervisor_main(mproc_pool *pool, const mproc__child *c, c
 
 MPROC__FN void mproc__pool_dispose(mproc_pool *pool) {
     MPROC__STORE(&pool->tag.magic, 0);
-    for (uint32_t i = 0; i < pool->segments; i++) {
+    for (uint32_t i = 0; i < MPROC__SEGMENTS && pool->segment[i] != NULL; i++) {
         for (uint32_t k = 0; k < MPROC__SEGMENT; k++) {
             mproc_future *f = &pool->segment[i][k];
             MPROC__STORE(&f->tag.magic, 0);
@@ -5056,37 +5053,24 @@ MPROC__FN void mproc__pool_dispose(mproc_pool *pool) {
         mproc__dealloc(pool->segment[i]);
     }
     if (pool->bell.serial != 0) mproc__port_free(&pool->bell);
-    if (pool->worker != NULL) mproc__dealloc(pool->worker);
-    if (pool->entry != NULL) mproc__dealloc(pool->entry);
     mproc__dealloc(pool);
 }
 
 MPROC__FN int mproc__pool_set_up(mproc_pool *pool, const mproc_pool_options *o) {
-    size_t ring = 16, backlog = o->backlog != 0 ? o->backlog : 512;
-    pool->options = *o;
-    pool->backlog = backlog;
-    pool->workers = o->workers > 0 ? o->workers : mproc_cpu_count();
-    while (ring < backlog + (size_t)pool->workers)
-        ring *= 2; /* room for what dead workers leave unfinished, too */
     unsigned number = MPROC__ADD(&mproc__shared->pools, 1);
     if (o->name != NULL) snprintf(pool->name, sizeof pool->name, "%s", o->name);
     else snprintf(pool->name, sizeof pool->name, "Pool-%u", number);
-    pool->mask = ring - 1;
+    pool->options = *o;
     pool->creator = mproc__self.pid;
-    pool->worker = (mproc__worker *)mproc__alloc((size_t)pool->workers * sizeof *pool->worker, true);
-    pool->entry = (uint64_t *)mproc__alloc(ring * sizeof *pool->entry, false);
-    if (pool->worker == NULL || pool->entry == NULL) return MPROC_ENOMEM;
-    for (uint64_t i = 0; i < ring; i++) pool->entry[i] = i << MPROC__INDEX_BITS;
+    for (uint64_t i = 0; i <= pool->mask; i++) pool->entry[i] = i << MPROC__INDEX_BITS;
     int bell[2], error = mproc__pipe(bell, O_NONBLOCK);
     if (error != 0) return error;
     error = mproc__port_make(&pool->bell, bell, NULL);
-    if (error != 0) {
-        pool->bell.serial = 0;
-        mproc__close(&bell[0]);
-        mproc__close(&bell[1]);
-        return error;
-    }
-    return mproc__mutex_init(&pool->life, PTHREAD_MUTEX_ERRORCHECK);
+    if (error == 0) return mproc__mutex_init(&pool->life, PTHREAD_MUTEX_ERRORCHECK);
+    pool->bell.serial = 0;
+    mproc__close(&bell[0]);
+    mproc__close(&bell[1]);
+    return error;
 }
 
 /* The caller's own supervisor has ended or is about to: no zombie of it stays. */
@@ -5172,11 +5156,18 @@ MPROC_DEF mproc_pool *mproc_pool_new_with(const mproc_pool_options *options) {
     bool sound = o != NULL && o->task_timeout < 1e9 && o->workers >= 0 && o->workers <= MPROC__WORKERS &&
                  o->task_timeout >= 0 && o->backlog <= 1u << 22;
     if (!sound) return (mproc_pool *)mproc__fail(MPROC_EINVAL);
-    int error = mproc__init();
-    if (error != 0) return (mproc_pool *)mproc__fail(error);
-    mproc_pool *pool = (mproc_pool *)mproc__alloc(sizeof *pool, true);
-    if (pool == NULL) return (mproc_pool *)mproc__fail(MPROC_ENOMEM);
-    error = mproc__pool_set_up(pool, o);
+    size_t ring = 16, backlog = o->backlog != 0 ? o->backlog : 512;
+    size_t workers = (size_t)(o->workers > 0 ? o->workers : mproc_cpu_count());
+    while (ring < backlog + workers) ring *= 2; /* room for what dead workers leave unfinished, too */
+    mproc_pool *pool = (mproc_pool *)mproc__object_new(sizeof *pool + workers * sizeof *pool->worker +
+                                                       ring * sizeof *pool->entry);
+    if (pool == NULL) return NULL;
+    pool->workers = (int)workers;
+    pool->worker = (mproc__worker *)(void *)(pool + 1);
+    pool->backlog = backlog;
+    pool->mask = ring - 1;
+    pool->entry = (uint64_t *)(void *)(pool->worker + workers);
+    int error = mproc__pool_set_up(pool, o);
     if (error == 0) error = mproc__pool_launch(pool);
     if (error == 0) {
         mproc__tag_set(&pool->tag, MPROC__POOL);
@@ -5881,9 +5872,8 @@ MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
 /* What a worker has finished, the task included that it is just putting into its sum. */
 MPROC__FN mproc__tally mproc__worker_tally(const mproc_pool *pool, const mproc__worker *w) {
     uint32_t current = MPROC__LOAD(&w->current[0]);
-    uint64_t word = current != 0 ? MPROC__LOAD(&mproc__slot(pool, current - 1)->word) : 0;
-    bool running = mproc__state(word) == MPROC__RUNNING && mproc__holder_of(word) == w->number;
-    return current != 0 && !running ? w->next_tally : w->tally;
+    bool running = current == 0 || mproc__runs(w, MPROC__LOAD(&mproc__slot(pool, current - 1)->word));
+    return running ? w->tally : w->next_tally;
 }
 
 MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
