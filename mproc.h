@@ -4513,7 +4513,7 @@ MPROC__FN void mproc__slot_free(mproc_future *f) {
     if (f->index / 32 < MPROC__LOAD(&f->pool->hint)) MPROC__STORE(&f->pool->hint, f->index / 32);
 }
 
-/* Frees the slot of a task that was DONE under this word, unless somebody else is faster. */
+/* Frees a slot that is of no use under this word, unless somebody else is faster. */
 MPROC__FN void mproc__slot_release(mproc_future *f, uint64_t done) {
     if (mproc__cas64(&f->word, done, mproc__word(done, MPROC__FILLING, mproc__own_holder())))
         mproc__slot_free(f);
@@ -4576,8 +4576,7 @@ MPROC__FN bool mproc__ready_push(mproc_pool *pool, uint32_t index, uint64_t most
     for (;;) {
         uint64_t tail = MPROC__LOAD(&pool->tail), *entry = &pool->entry[tail & pool->mask];
         uint64_t is = MPROC__LOAD(entry), position = is >> MPROC__INDEX_BITS;
-        uint64_t head =
-            MPROC__LOAD(&pool->head); /* before tail it may be old: then tail has moved, see below */
+        uint64_t head = MPROC__LOAD(&pool->head); /* if it is past tail, that has moved, see below */
         if (tail >= head && tail - head >= most && tail == MPROC__LOAD(&pool->tail)) return false;
         if (position == tail && (is & MPROC__INDEX_MASK) == 0) {
             if (!mproc__cas64(entry, is, tail << MPROC__INDEX_BITS | (index + 1))) continue;
@@ -4881,9 +4880,7 @@ MPROC__FN int64_t mproc__supervisor_limits(mproc__supervisor *s) {
     return next;
 }
 
-/* Has the process that this word names ended? */
-MPROC__FN bool mproc__holder_dead(mproc__supervisor *s, uint64_t word) {
-    uint32_t pid = mproc__holder_of(word);
+MPROC__FN bool mproc__pid_dead(mproc__supervisor *s, uint32_t pid) {
     if (pid == MPROC__ORPHAN || pid == 0) return false;
     if (pid != s->asked) s->dead = !mproc__alive((pid_t)pid, (pid_t)pid);
     s->asked = pid;
@@ -4893,29 +4890,19 @@ MPROC__FN bool mproc__holder_dead(mproc__supervisor *s, uint64_t word) {
 /* Puts right what a killed process may have left in one slot. */
 MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
     uint64_t word = MPROC__LOAD(&f->word);
-    switch (mproc__state(word)) {
-    case MPROC__FREE: mproc__bit_set(s->pool, f->index); break;
-    case MPROC__FILLING:
-        if (mproc__holder_dead(s, word) &&
-            mproc__cas64(&f->word, word, mproc__word(word, MPROC__FILLING, mproc__own_holder())))
-            mproc__slot_free(f);
-        break;
-    case MPROC__READY: /* it runs all the same, and may not be in the ring yet */
-        if (!mproc__holder_dead(s, word)) break;
-        if (mproc__ready_push(s->pool, f->index, s->pool->mask + 1))
-            mproc__cas64(&f->word, word, mproc__word(word, MPROC__READY, MPROC__ORPHAN));
-        else s->crowded = true;
-        break;
-    case MPROC__ENDING:
-        if (mproc__holder_dead(s, word)) mproc__slot_end(f, word, MPROC_ECANCELED, -SIGKILL);
-        break;
-    case MPROC__DONE: {
-        bool orphan = mproc__holder_dead(s, mproc__word(word, MPROC__DONE, f->owner)) && !mproc__awaited(f);
-        if (orphan || MPROC__LOAD(&f->job.detached)) mproc__slot_release(f, word);
-        break;
-    }
-    default: break;
-    }
+    uint32_t state = mproc__state(word);
+    if (state == MPROC__FREE) mproc__bit_set(s->pool, f->index);
+    if (state == MPROC__FREE || state == MPROC__RUNNING) return;
+    bool dead = mproc__pid_dead(s, state == MPROC__DONE ? f->owner : mproc__holder_of(word));
+    if (state == MPROC__DONE && (MPROC__LOAD(&f->job.detached) || (dead && !mproc__awaited(f))))
+        mproc__slot_release(f, word);
+    if (!dead) return;
+    if (state == MPROC__FILLING) mproc__slot_release(f, word);
+    if (state == MPROC__ENDING) mproc__slot_end(f, word, MPROC_ECANCELED, -SIGKILL);
+    if (state != MPROC__READY) return; /* it runs all the same, and may not be in the ring yet: */
+    if (mproc__ready_push(s->pool, f->index, s->pool->mask + 1))
+        mproc__cas64(&f->word, word, mproc__word(word, MPROC__READY, MPROC__ORPHAN));
+    else s->crowded = true;
 }
 
 MPROC__FN void mproc__supervisor_round(mproc__supervisor *s) {
@@ -5838,30 +5825,33 @@ MPROC_DEF int mproc_pool_terminate(mproc_pool *pool) {
 
 /* Does a living thread wait for the pool or one of its tasks? */
 MPROC__FN bool mproc__pool_awaited(const mproc_pool *pool) {
-    if (mproc__awaited(pool)) return true;
-    for (uint32_t i = 0, n = MPROC__LOAD(&mproc__shared->seats_used); i < n; i++) {
+    bool awaited = mproc__awaited(pool);
+    for (uint32_t i = 0, n = MPROC__LOAD(&mproc__shared->seats_used); i < n && !awaited; i++) {
         mproc__seat *s = &mproc__shared->seat[i];
         const mproc_future *f = (const mproc_future *)MPROC__LOAD(&s->waiting);
-        if (s != mproc__own_seat && mproc__is_future(f) && f->pool == pool && mproc__seat_alive(s))
-            return true;
+        awaited = s != mproc__own_seat && mproc__is_future(f) && f->pool == pool && mproc__seat_alive(s);
     }
-    return false;
+    return awaited;
+}
+
+/* The workers of a supervisor that was killed may be dying yet. */
+MPROC__FN bool mproc__pool_dying(const mproc_pool *pool) {
+    bool alive = false;
+    for (int i = 0; i < pool->workers && !alive; i++) {
+        pid_t pid = (pid_t)pool->worker[i].pid;
+        alive = pid != 0 && mproc__alive(pid, pid);
+    }
+    return alive;
 }
 
 MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
     if (pool == NULL) return 0;
     int error = mproc_pool_terminate(pool);
     if (error != 0) return error;
-    for (int64_t end = mproc__now() + MPROC__SECOND; mproc__pool_awaited(pool);) { /* they are waking up */
-        if (mproc__now() > end) return MPROC_EBUSY;
+    int64_t end = mproc__now() + MPROC__SECOND; /* they are waking up */
+    while ((mproc__pool_awaited(pool) || mproc__pool_dying(pool)) && mproc__now() < end)
         mproc__sleep(MPROC__MS);
-    }
-    for (int i = 0; i < pool->workers; i++) { /* of a supervisor that was killed they may be dying yet */
-        pid_t pid = (pid_t)pool->worker[i].pid;
-        for (int64_t end = mproc__now() + MPROC__SECOND;
-             pid != 0 && mproc__alive(pid, pid) && mproc__now() < end;)
-            mproc__sleep(MPROC__MS);
-    }
+    if (mproc__pool_awaited(pool)) return MPROC_EBUSY;
     if (!mproc__cas32(&pool->tag.magic, mproc__magic(&pool->tag), 0)) return MPROC_EINVAL;
     for (mproc__callback *c; (c = mproc__callback_take(pool, NULL, true)) != NULL;)
         free(c); /* never called */
