@@ -37,21 +37,21 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2453
-       Fork helpers               mproc.h:226   mproc.h:2860
+       Processes                  mproc.h:151   mproc.h:2448
+       Fork helpers               mproc.h:226   mproc.h:2855
        Locks                      mproc.h:264   mproc.h:1787
-       Recursive lock             mproc.h:302   mproc.h:2003
-       Semaphore                  mproc.h:312   mproc.h:2043
-       Event                      mproc.h:327   mproc.h:2114
-       Condition                  mproc.h:340   mproc.h:2173
-       Barrier                    mproc.h:365   mproc.h:2324
-       Shared values and arrays   mproc.h:381   mproc.h:1913
-       Pipe                       mproc.h:425   mproc.h:3793
-       Queue                      mproc.h:458   mproc.h:3005
-       Ring                       mproc.h:513   mproc.h:4096
-       Pool                       mproc.h:538   mproc.h:4304
-       Files                      mproc.h:665   mproc.h:6026
-       Dump                       mproc.h:695   mproc.h:6481
+       Recursive lock             mproc.h:302   mproc.h:2000
+       Semaphore                  mproc.h:312   mproc.h:2038
+       Event                      mproc.h:327   mproc.h:2109
+       Condition                  mproc.h:340   mproc.h:2168
+       Barrier                    mproc.h:365   mproc.h:2319
+       Shared values and arrays   mproc.h:381   mproc.h:1910
+       Pipe                       mproc.h:425   mproc.h:3788
+       Queue                      mproc.h:458   mproc.h:3000
+       Ring                       mproc.h:513   mproc.h:4091
+       Pool                       mproc.h:538   mproc.h:4298
+       Files                      mproc.h:665   mproc.h:5994
+       Dump                       mproc.h:695   mproc.h:6449
        Platform                                 mproc.h:712
        Arena                                    mproc.h:1126
        This process                             mproc.h:1487
@@ -5977,11 +5977,11 @@ MPROC_DEF void mproc_progress(FILE *out, const char *label, size_t done, size_t 
     }
     if (renamed) last->drawn = 0; /* draw at once */
     if (renamed) snprintf(last->label, sizeof last->label, "%s", label);
-    size_t tenth = total > 0 ? (size_t)((double)done * 10 / (double)total) : 10;
+    size_t percent = total > 0 ? (size_t)((double)done * 100 / (double)total) : 100, tenth = percent / 10;
     bool end = done >= total && (renamed || last->done < total);
     last->done = done;
     if (!isatty(fileno(out))) {
-        if (tenth > last->tenth) fprintf(out, "%s %zu%% (%zu of %zu)\n", label, tenth * 10, done, total);
+        if (tenth > last->tenth) fprintf(out, "%s %zu%% (%zu of %zu)\n", label, percent, done, total);
         if (tenth > last->tenth) fflush(out);
         last->tenth = tenth;
     } else if (end || now - last->drawn >= MPROC__SECOND / 20) {

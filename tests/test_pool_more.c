@@ -954,7 +954,13 @@ START_TEST(progress_to_a_file_is_a_line_each_ten_percent) {
         ck_assert_ptr_nonnull(strstr(text, "100"));
         ck_assert_ptr_null(strchr(text, '\r'));
     }
-    FILE *out = fopen(path, "w"); /* numbers that make no sense are shown somehow, no more */
+    FILE *out = fopen(path, "w");
+    NEED(out);
+    for (size_t i = 0; i <= 4; i++) mproc_progress(out, "quarters", i, 4);
+    fclose(out);
+    ck_assert_str_eq(slurp(path), "quarters 25% (1 of 4)\nquarters 50% (2 of 4)\nquarters 75% (3 of 4)\n"
+                                  "quarters 100% (4 of 4)\n");
+    out = fopen(path, "w"); /* numbers that make no sense are shown somehow, no more */
     NEED(out);
     mproc_progress(out, "empty", 0, 0);
     mproc_progress(out, "past", 20, 10);
