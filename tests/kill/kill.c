@@ -1439,7 +1439,7 @@ static void pool_chunk_check(void) {
     for (int i = 0; i < CHUNK; i++) {
         const mproc__item *item = &w.future->items[i];
         CHECK(item->status == 0 || (item->status == MPROC_ECRASHED && item->code == -SIGKILL));
-        if (item->status == 0) CHECK_IS(((int *)(void *)w.future->result)[i], 25);
+        if (item->status == 0) CHECK_IS(((int *)(void *)w.future->job.out)[i], 25);
         else crashed++;
     }
     if (crashed > 0) lost();
@@ -1549,7 +1549,7 @@ static void supervisor_stimulus_limit(void) { /* its task began long ago */
 }
 static void supervisor_stimulus_close(void) { CHECK_IS(mproc_pool_close(p.pool), 0); }
 static void supervisor_stimulus_terminate(void) { /* what mproc_pool_terminate does before it waits */
-    POKE(&p.pool->terminated, 1);
+    mproc__pool_doom(p.pool, MPROC_ECANCELED);
     mproc__supervisor_call(p.pool);
 }
 /* What becomes of the task that runs. */
@@ -1637,7 +1637,7 @@ static void pool_terminate(void) { must(mproc_pool_terminate(p.pool) == 0); }
 static void pool_free(void) { must(mproc_pool_free(p.pool) == 0); }
 static void pool_close_with_iter(void) { /* whose items are handed in now */
     pool_close();
-    must(iter->map.given == ITEMS);
+    must(iter->given == ITEMS);
 }
 /* The pool is gone, and so are its processes. Its maker knows of them still if another process freed it. */
 static void pool_forget(void) {
@@ -1650,7 +1650,7 @@ static void pool_forget(void) {
     pthread_mutex_unlock(&mproc__self.lock);
 }
 static void pool_ending_check(void) {
-    bool terminated = PEEK(&p.pool->terminated), gone = !mproc__is_pool(p.pool);
+    bool terminated = PEEK(&p.pool->why) != 0, gone = !mproc__is_pool(p.pool);
     int should = terminated ? MPROC_ECANCELED : 0, result = 0;
     if (w.finished)
         CHECK(op->victim == pool_free        ? gone
