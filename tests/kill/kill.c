@@ -1778,7 +1778,7 @@ static void process_check(void) {
 static int child_gate(void *arg) {
     (void)arg;
     BUMP(&me->ran[0]);
-    while (!PEEK(&me->gate)) nap(0.0002);
+    for (double end = step_clock() + LONG; !PEEK(&me->gate) && step_clock() < end;) nap(0.0002);
     return 7;
 }
 static mproc_process child[2]; /* the victim's */
@@ -2821,7 +2821,7 @@ static void keep(size_t who) {
             print_point(d, WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "the survivor has ended");
         }
         d->pid = 0;
-        if (!WIFEXITED(status) || WEXITSTATUS(status) == FLAW) sweep();
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != GO_ON) sweep();
         if (d->done) return;
         d->lives++;
         if (!WIFEXITED(status) || WEXITSTATUS(status) != GO_ON) {
