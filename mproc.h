@@ -4377,7 +4377,7 @@ typedef struct mproc__worker {
 struct mproc_pool {
     mproc__tag tag;
     mproc__mutex life;     /* held by the supervisor as long as it lives */
-    uint32_t started;      /* 1, or minus the errno with which the start failed */
+    uint32_t started;      /* 1, plus the errno with which the start failed */
     uint32_t closed, quit; /* no more tasks; workers shall leave */
     uint32_t why;          /* to be ended by force: minus the error that what is unfinished gets */
     uint32_t over;         /* nothing runs any more */
@@ -5021,7 +5021,7 @@ MPROC__FN void mproc__supervisor_main(mproc_pool *pool, const mproc__child *c, c
     int error = 0;
     for (int i = 0; i < pool->workers && error == 0; i++) error = mproc__worker_spawn(&s, &pool->worker[i]);
     if (error != 0) mproc__supervisor_kill(&s);
-    MPROC__STORE(&pool->started, error != 0 ? (uint32_t)-error << 1 : 1);
+    MPROC__STORE(&pool->started, 1 + (uint32_t)-error);
     mproc__flag_wake(&pool->watch, INT32_MAX);
     if (error != 0) _exit(1);
     mproc__supervisor_loop(&s, &all);
@@ -5108,8 +5108,7 @@ MPROC__FN int mproc__pool_await_start(mproc_pool *pool) {
     for (;;) {
         MPROC__STORE(&pool->watch, 1);
         uint32_t started = MPROC__LOAD(&pool->started);
-        if (started == 1) return 0;
-        if (started != 0) return -(int)(started >> 1);
+        if (started != 0) return -(int)(started - 1);
         pthread_mutex_lock(&mproc__self.lock);
         mproc__child *c = mproc__self.children;
         while (c != NULL && c->pid != pool->supervisor) c = c->next;
@@ -5269,10 +5268,6 @@ MPROC__FN mproc_future *mproc__pool_hand_in(mproc_pool *pool, const mproc__job *
     return *error == 0 ? f : NULL;
 }
 
-MPROC__FN int mproc__job_check(const mproc_pool *pool, mproc_task task, const void *arg, size_t arg_size) {
-    return mproc__is_pool(pool) && task != NULL && (arg != NULL || arg_size == 0) ? 0 : MPROC_EINVAL;
-}
-
 MPROC__FN mproc__job mproc__job_of(mproc_task task, const void *arg, size_t arg_size, size_t result_size) {
     mproc__job job;
     memset(&job, 0, sizeof job);
@@ -5283,23 +5278,26 @@ MPROC__FN mproc__job mproc__job_of(mproc_task task, const void *arg, size_t arg_
     job.count = 1;
     return job;
 }
+MPROC__FN bool mproc__job_is_sound(const mproc_pool *pool, const mproc__job *job) {
+    return mproc__is_pool(pool) && job->task != NULL && (job->in != NULL || job->in_size == 0);
+}
 
 MPROC_DEF mproc_future *mproc_pool_apply_async(mproc_pool *pool, mproc_task task, const void *arg,
                                                size_t arg_size, size_t result_size) {
-    int error = mproc__job_check(pool, task, arg, arg_size);
-    if (error != 0) return (mproc_future *)mproc__fail(error);
+    int error = MPROC_EINVAL;
     mproc__job job = mproc__job_of(task, arg, arg_size, result_size);
-    mproc_future *f = mproc__pool_hand_in(pool, &job, MPROC__NEVER, &error);
+    bool sound = mproc__job_is_sound(pool, &job);
+    mproc_future *f = sound ? mproc__pool_hand_in(pool, &job, MPROC__NEVER, &error) : NULL;
     return f != NULL ? f : (mproc_future *)mproc__fail(error);
 }
 
 MPROC_DEF int mproc_pool_submit(mproc_pool *pool, mproc_task task, const void *arg, size_t arg_size,
                                 double timeout) {
     int64_t deadline;
-    int error = mproc__job_check(pool, task, arg, arg_size);
-    if (error != 0 || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
-    mproc__pool_turn(pool, mproc__pool_hush(pool));
+    int error;
     mproc__job job = mproc__job_of(task, arg, arg_size, 0);
+    if (!mproc__job_is_sound(pool, &job) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    mproc__pool_turn(pool, mproc__pool_hush(pool));
     job.detached = 1;
     mproc__pool_hand_in(pool, &job, deadline, &error);
     return error;
@@ -5356,6 +5354,7 @@ MPROC__FN void mproc__pools_inherit(void) {
 /* Takes out the first callback whose task is done, or which is for this very future. */
 MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool, const mproc_future *f, bool any) {
     mproc__callback *found = NULL;
+    if (mproc__callbacks.first == NULL) return NULL; /* as nearly always: without the lock */
     pthread_mutex_lock(&mproc__callbacks.lock);
     mproc__callback **link = &mproc__callbacks.first;
     for (; *link != NULL; link = &(*link)->next) {
@@ -5522,9 +5521,7 @@ MPROC_DEF int mproc_future_free(mproc_future *future) {
     if (!mproc__is_future(future)) return MPROC_EINVAL;
     if (mproc__awaited(future)) return MPROC_EBUSY;
     if (!mproc__cas32(&future->tag.magic, mproc__magic(&future->tag), 0)) return MPROC_EINVAL;
-    for (mproc__callback *c;
-         mproc__callbacks.first != NULL && (c = mproc__callback_take(NULL, future, true)) != NULL;)
-        free(c);
+    for (mproc__callback *c; (c = mproc__callback_take(NULL, future, true)) != NULL;) free(c);
     uint64_t before = MPROC__LOAD(&future->word); /* its generation: later the slot may be another's */
     MPROC__STORE(&future->job.detached, 1);
     uint64_t done = mproc__word(before, MPROC__DONE, 0);
@@ -5565,17 +5562,18 @@ MPROC__FN uint32_t mproc__chunk_size(const mproc_pool *pool, size_t n, size_t in
 
 /* Checks the arguments and sets it up. */
 MPROC__FN int mproc__iter_begin(mproc_iter *it, mproc_pool *pool, const mproc__job *job, size_t n) {
-    int error = mproc__job_check(pool, job->task, job->in, n == 0 ? 0 : job->in_size);
-    if (error != 0) return error;
-    if (job->in_size != 0 && n > SIZE_MAX / 2 / job->in_size) return MPROC_EINVAL;
-    if (job->out_size != 0 && n > SIZE_MAX / 2 / job->out_size) return MPROC_EINVAL;
-    if ((error = mproc__pool_refuses(pool)) != 0) return error;
     memset(it, 0, sizeof *it);
     it->pool = pool;
+    it->n = n;
     it->job = *job;
+    if (n == 0) it->job.in_size = 0; /* then there need not be an array */
+    if (!mproc__job_is_sound(pool, &it->job)) return MPROC_EINVAL;
+    if (job->in_size != 0 && n > SIZE_MAX / 2 / job->in_size) return MPROC_EINVAL;
+    if (job->out_size != 0 && n > SIZE_MAX / 2 / job->out_size) return MPROC_EINVAL;
+    int error = mproc__pool_refuses(pool);
+    if (error != 0) return error;
     it->job.in_place = mproc__in_arena(job->in);
     it->job.count = mproc__chunk_size(pool, n, job->in_size, job->out_size);
-    it->n = n;
     it->ahead = pool->workers < 32 ? (size_t)pool->workers * 4 : MPROC__WINDOW / 2;
     return -pthread_mutex_init(&it->lock, NULL);
 }
