@@ -1925,6 +1925,26 @@ START_TEST(close_runs_what_was_accepted) { /* EXEC-20, EXEC-23 */
 }
 END_TEST
 
+/* A submitter that the close overtakes between making its task ready and putting it into the ring takes it
+   back: the end of the pool must not have made a cancelled task of it, for that would pass for an accepted
+   one. */
+START_TEST(close_leaves_a_submission_to_its_submitter) {
+    mproc_pool *pool = pool_of(1);
+    expect_works(pool);
+    mproc__job job = mproc__job_of(nothing, NULL, 0, 0);
+    mproc_future *future = mproc__slot_claim(pool);
+    NEED(future);
+    ck_assert_int_eq(mproc__slot_fill(future, &job), 0);
+    uint64_t filling = GET(future->word), ready = mproc__word(filling, MPROC__READY, mproc__own_holder());
+    SET(future->word, ready);
+    ck_assert_int_eq(mproc_pool_close(pool), 0);
+    ck_assert_int_eq(mproc_pool_join(pool, 5), 0);
+    ck_assert(mproc__cas64(&future->word, ready, filling));
+    mproc__slot_free(future);
+    free_pool(pool);
+}
+END_TEST
+
 /* A close in the middle of submissions: what was accepted runs, what was refused does not. */
 static int submit_until_closed(struct call *call) {
     for (int i = call->arg;; i += 4) {
@@ -2635,10 +2655,10 @@ SUITE_MAIN("pool", apply_returns_the_result, arguments_in_shared_memory_are_copi
            a_process_with_a_pool_of_its_own, a_task_with_a_pool_of_its_own, a_queue_made_after_the_pool,
            sizes_of_a_pool, a_pool_of_two_hundred, no_room_for_the_processes, no_room_for_a_replacement,
            nothing_leaks, tasks_see_the_signal_state_of_the_program, waiting_costs_no_processor_time,
-           interrupted_by_signals, close_runs_what_was_accepted, close_races_with_submission,
-           no_new_work_after_the_end, terminate_drops_ten_thousand_tasks, terminate_releases_everybody,
-           supervisor_killed, supervisor_killed_while_idle_and_while_busy, free_with_results_pending,
-           free_with_a_getter_blocked, every_order_of_ending, a_crash_after_close,
+           interrupted_by_signals, close_runs_what_was_accepted, close_leaves_a_submission_to_its_submitter,
+           close_races_with_submission, no_new_work_after_the_end, terminate_drops_ten_thousand_tasks,
+           terminate_releases_everybody, supervisor_killed, supervisor_killed_while_idle_and_while_busy,
+           free_with_results_pending, free_with_a_getter_blocked, every_order_of_ending, a_crash_after_close,
            a_stopped_worker_holds_nobody_up, a_stopped_supervisor_holds_nobody_up, exit_with_a_live_pool,
            exit_with_a_pool_at_work, what_a_task_prints_comes_out, submission_from_an_exit_handler,
            program_killed, program_killed_at_random, program_and_supervisor_killed_at_once, control_c,

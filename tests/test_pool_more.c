@@ -752,6 +752,18 @@ START_TEST(pool_fd_tells_of_crashes_and_of_the_end) {
 }
 END_TEST
 
+START_TEST(pool_fd_tells_though_who_had_the_news_was_killed) {
+    mproc_pool *pool = pool_of(1);
+    int fd = mproc_pool_fd(pool);
+    ck_assert_int_ge(fd, 0);
+    SET(pool->fd_rung, 1); /* what such a process leaves: it has asked for the byte, and woken nobody */
+    ck_assert(is_readable(fd, 2000));
+    expect_works(pool);
+    EVENTUALLY(counts_of(pool).running == 0 && !is_readable(fd, 0));
+    free_pool(pool);
+}
+END_TEST
+
 START_TEST(pool_fd_leaks_nothing) {
     mproc_pool *pool = pool_of(1);
     ck_assert_int_ge(mproc_pool_fd(pool), 0);
@@ -1220,7 +1232,8 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            cancelled_from_another_process, callbacks_run_once, callbacks_of_many_run_in_any_call,
            callbacks_that_submit, callbacks_are_of_the_process_that_asked, callbacks_at_terminate,
            pool_fd_wakes_an_event_loop, pool_fd_stays_readable_while_results_wait,
-           callbacks_run_one_after_the_other, pool_fd_tells_of_crashes_and_of_the_end, pool_fd_leaks_nothing,
+           callbacks_run_one_after_the_other, pool_fd_tells_of_crashes_and_of_the_end,
+           pool_fd_tells_though_who_had_the_news_was_killed, pool_fd_leaks_nothing,
            a_result_of_more_than_a_gibibyte, parallel_for_runs_each_once, parallel_for_tells_of_a_crash,
            parallel_for_of_which_all_crash, parallel_for_schedules_dynamically, parallel_for_inside_another,
            parallel_for_misused, parallel_for_killed_and_interrupted,
