@@ -1215,17 +1215,22 @@ static void pool_begin_with(mproc_pool_options options) {
 static void pool_begin(void) { pool_begin_with((mproc_pool_options){0}); }
 static void pool_begin_small(void) { pool_begin_with((mproc_pool_options){.backlog = 2}); }
 static void pool_begin_one_task(void) { pool_begin_with((mproc_pool_options){.max_tasks_per_worker = 1}); }
-/* All slots come back, those of dead processes too. */
-static void pool_end(void) {
-    double end = patience() + 3.5;
-    while (board->until == 0) {
-        uint32_t taken = 0;
-        for (uint32_t i = 0; i < p.pool->segments * MPROC__SEGMENT; i++)
-            taken += mproc__state(MPROC__LOAD(&mproc__slot(p.pool, i)->word)) != MPROC__FREE;
-        if (taken == 0) break;
-        if (patience() > end) flaw("%u slots of the pool have not come back", taken);
-        nap(0.01);
+static uint32_t pool_taken(bool for_tasks) { /* how many slots are, or how many stand for a task to be done */
+    uint32_t taken = 0;
+    for (uint32_t i = 0; i < p.pool->segments * MPROC__SEGMENT; i++) {
+        uint32_t state = mproc__state(MPROC__LOAD(&mproc__slot(p.pool, i)->word));
+        taken += for_tasks ? state == MPROC__READY || state == MPROC__RUNNING : state != MPROC__FREE;
     }
+    return taken;
+}
+/* All slots come back, those of dead processes too; or the tasks they handed in get done. */
+static void pool_await_slots(bool for_tasks) {
+    double end = patience() + 3.5;
+    for (uint32_t taken; (taken = pool_taken(for_tasks)) != 0; nap(0.001))
+        if (patience() > end) flaw("%u slots of the pool have not come back", taken);
+}
+static void pool_end(void) {
+    if (board->until == 0) pool_await_slots(false);
     CHECK_IS(mproc_pool_free(p.pool), 0);
     p.pool = NULL;
 }
@@ -1473,6 +1478,8 @@ static void pool_nested_check(void) {
     if (error == 0) CHECK(PEEK(&me->ran[4]) == 1 && PEEK(&me->ran[5]) == 1);
     else lost();
     CHECK_IS(mproc_future_free(w.future), 0);
+    if (error != 0)
+        pool_await_slots(true); /* the inner task, handed in by the dead, may begin a second later */
     pool_works();
     EVENTUALLY(pool_idle());
     CHECK(PEEK(&me->ran[4]) <= 1 && PEEK(&me->ran[5]) <= 1);
