@@ -1428,6 +1428,19 @@ static void pool_worker_check(void) {
     CHECK_IS(c.respawned - p.respawned, w.stopped ? 0 : 1);
 }
 
+/* The pool's maker sleeps until its descriptor tells that something is done, whoever is killed over that. */
+static void pool_stimulus_watched(void) {
+    CHECK(mproc_pool_fd(p.pool) >= 0);
+    pool_stimulus();
+}
+static void pool_watched_check(void) {
+    struct pollfd told = {mproc_pool_fd(p.pool), POLLIN, 0};
+    do { /* of a worker's death it tells, too */
+        EVENTUALLY(poll(&told, 1, 0) == 1 && told.revents == POLLIN);
+    } while (!mproc_future_ready(w.future));
+    pool_worker_check();
+}
+
 /* A task of several items, as a map hands them in: the item it was at is lost, the others run. */
 #define CHUNK 3
 static void pool_stimulus_chunk(void) {
@@ -2186,6 +2199,7 @@ static const operation operations[] = {
     ATTACH("pool worker, submitted", pool_setup, pool_worker, pool_stimulus_submit, pool_worker_check, POOL),
     ATTACH("pool worker, its start", pool_begin_initialized, pool_worker, pool_stimulus_initialized,
            pool_initialized_check, .spare = SIZE_MAX),
+    ATTACH("pool worker, watched", pool_setup, pool_worker, pool_stimulus_watched, pool_watched_check, POOL),
     ATTACH("pool worker, many items", pool_setup, pool_worker, pool_stimulus_chunk, pool_chunk_check, POOL),
     ATTACH("pool worker, task in a task", pool_setup, pool_worker, pool_stimulus_nested, pool_nested_check,
            POOL),
