@@ -5119,8 +5119,20 @@ MPROC__FN int mproc__pool_await_start(mproc_pool *pool) {
     }
 }
 
+/* Supervisors of pools that other processes have ended: their maker is not told, so it looks when it makes
+   the next pool, that no more than one zombie and its descriptors stay. */
+MPROC__FN void mproc__pools_bury(void) {
+    pthread_mutex_lock(&mproc__self.lock);
+    for (mproc__child *c = mproc__self.children, *next; c != NULL; c = next) {
+        next = c->next;
+        if (c->kind == MPROC__SUPERVISOR && mproc__child_collect(c) && c->users == 0) mproc__child_unlink(c);
+    }
+    pthread_mutex_unlock(&mproc__self.lock);
+}
+
 /* Forks the supervisor with all signals blocked, so that none of the program's handlers runs in it. */
 MPROC__FN int mproc__pool_launch(mproc_pool *pool) {
+    mproc__pools_bury();
     mproc__child *c = mproc__child_new(MPROC__SUPERVISOR, true);
     if (c == NULL) return MPROC_ENOMEM;
     sigset_t all, mask;

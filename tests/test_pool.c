@@ -1818,6 +1818,24 @@ static int read_signal_state(const void *arg, void *result) {
 }
 static void on_signal(int number) { (void)number; }
 
+static int free_in_another_process(void *pool) { return mproc_pool_free((mproc_pool *)pool) != 0; }
+
+START_TEST(pools_that_another_process_frees) { /* P7: no zombies, no descriptors gather in their maker */
+    free_pool(pool_of(1));
+    int fds = open_fds();
+    for (int round = 0; round < 4; round++) {
+        mproc_pool *pool = pool_of(2);
+        pid_t supervisor = pool->supervisor;
+        ck_assert_int_eq(ended(spawn(free_in_another_process, pool)), 0);
+        ck_assert_int_eq(mproc_pool_free(pool), MPROC_EINVAL);
+        EVENTUALLY(process_gone(supervisor));
+    }
+    free_pool(pool_of(1));
+    ck_assert(no_children());
+    ck_assert_int_eq(open_fds(), fds);
+}
+END_TEST
+
 START_TEST(tasks_see_the_signal_state_of_the_program) { /* */
     sigset_t some;
     sigemptyset(&some);
@@ -2654,8 +2672,9 @@ SUITE_MAIN("pool", apply_returns_the_result, arguments_in_shared_memory_are_copi
            submission_from_many_processes_and_threads, a_task_uses_its_own_pool, use_in_a_forked_child,
            a_process_with_a_pool_of_its_own, a_task_with_a_pool_of_its_own, a_queue_made_after_the_pool,
            sizes_of_a_pool, a_pool_of_two_hundred, no_room_for_the_processes, no_room_for_a_replacement,
-           nothing_leaks, tasks_see_the_signal_state_of_the_program, waiting_costs_no_processor_time,
-           interrupted_by_signals, close_runs_what_was_accepted, close_leaves_a_submission_to_its_submitter,
+           nothing_leaks, pools_that_another_process_frees, tasks_see_the_signal_state_of_the_program,
+           waiting_costs_no_processor_time, interrupted_by_signals, close_runs_what_was_accepted,
+           close_leaves_a_submission_to_its_submitter,
            close_races_with_submission, no_new_work_after_the_end, terminate_drops_ten_thousand_tasks,
            terminate_releases_everybody, supervisor_killed, supervisor_killed_while_idle_and_while_busy,
            free_with_results_pending, free_with_a_getter_blocked, every_order_of_ending, a_crash_after_close,
