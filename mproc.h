@@ -732,6 +732,7 @@ MPROC_DEF int mproc_dump(FILE *out);
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -1195,6 +1196,7 @@ typedef struct mproc__arena {
     uint32_t ports_used;              /* numbers that were ever taken: the first so many */
     uint32_t pairs_look;              /* where the search for forgotten pipes goes on */
     mproc__mutex pairs_lock;          /* guards that search */
+    uint32_t file_line[64];           /* see mproc__line_enter */
     void *pair[MPROC__PORTS];         /* the mproc__pair whose first end has the port */
     mproc__seat seat[MPROC__SEATS];
 } mproc__arena;
@@ -6011,8 +6013,15 @@ MPROC_DEF void mproc_progress(FILE *out, const char *label, size_t done, size_t 
    the lock is always that of the file which the path names.
 
    An append that fits one page of the file is a single step for the kernel. A longer one could be cut short
-   by SIGKILL: before it begins, a note beside the file says how long the file was, and whoever next locks the
-   file and finds the note cuts the file back to that. (Where the folder may not be written, without.) */
+   by SIGKILL: before it begins, a mark beside the file, a hard link to it, and then a note, a symbolic link,
+   say that and how long the file was. Whoever next gets the lock sees by the count of the file's names that
+   there may be a mark, and cuts the file back. (Where the folder may not be written or knows no links,
+   without.) */
+
+typedef struct mproc__looks {
+    uint64_t device, inode, size;
+    bool regular, linked; /* linked: has more than one name */
+} mproc__looks;
 
 struct mproc_file {
     uint32_t busy;  /* futex: 0 free, 1 a thread uses the handle, 2 and others wait */
@@ -6020,8 +6029,8 @@ struct mproc_file {
     pid_t pid;      /* of the process that opened fd */
     int fd;
     int held;         /* 0, LOCK_SH or LOCK_EX */
-    ino_t inode;      /* of the file that is open */
-    dev_t device;     /* likewise */
+    uint32_t *line;   /* where this append or update stands in line */
+    mproc__looks is;  /* the open file, as it was when the lock was got */
     mproc_file *next; /* in this process's list of handles */
     char *path;       /* absolute, links resolved */
     char *beside;     /* room for the names of the temporary file and the note */
@@ -6066,8 +6075,33 @@ MPROC__FN const char *mproc__beside(mproc_file *f, const char *suffix) {
     return f->beside;
 }
 
-MPROC__FN int mproc__file_open(mproc_file *f) {
+/* What there is to know of a file, but for its times: who asks for those makes the kernel give the next write
+   a time of its own, which then goes to the disk with it, and an append takes half as long again. */
+MPROC__FN int mproc__look(int fd, const char *path, mproc__looks *l) {
+#ifdef STATX_TYPE
+    struct statx x;
+    if (syscall(SYS_statx, fd, path, path[0] != 0 ? 0 : AT_EMPTY_PATH,
+                STATX_TYPE | STATX_INO | STATX_NLINK | STATX_SIZE, &x) == 0) {
+        l->device = makedev(x.stx_dev_major, x.stx_dev_minor);
+        l->inode = x.stx_ino;
+        l->size = x.stx_size;
+        l->regular = S_ISREG(x.stx_mode);
+        l->linked = x.stx_nlink > 1;
+        return 0;
+    }
+    if (errno != ENOSYS && errno != EPERM) return -errno;
+#endif
     struct stat st;
+    if ((path[0] != 0 ? stat(path, &st) : fstat(fd, &st)) != 0) return -errno;
+    l->device = (uint64_t)st.st_dev;
+    l->inode = (uint64_t)st.st_ino;
+    l->size = (uint64_t)st.st_size;
+    l->regular = S_ISREG(st.st_mode);
+    l->linked = st.st_nlink > 1;
+    return 0;
+}
+
+MPROC__FN int mproc__file_open(mproc_file *f) {
     int fd = mproc__open(f->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666),
         error = errno;
     if (fd < 0 && (error == EACCES || error == EROFS))
@@ -6075,11 +6109,9 @@ MPROC__FN int mproc__file_open(mproc_file *f) {
     if (fd < 0) return error == EISDIR || error == ENXIO ? MPROC_EINVAL : -error;
     fd = mproc__fd_above_stdio(fd);
     if (fd < 0) return -errno;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+    if (mproc__look(fd, "", &f->is) == 0 && f->is.regular) {
         f->fd = fd;
         f->pid = mproc__self.pid;
-        f->inode = st.st_ino;
-        f->device = st.st_dev;
         f->held = 0;
         return 0;
     }
@@ -6176,32 +6208,46 @@ MPROC__FN void mproc__flock_end(mproc_file *f) {
 }
 
 /* Is the open file still the one that the path names? 1, 0, or an error. */
-MPROC__FN int mproc__file_current(const mproc_file *f) {
-    struct stat named;
-    if (stat(f->path, &named) != 0) return errno == ENOENT ? 0 : -errno;
-    return f->inode == named.st_ino && f->device == named.st_dev; /* while it is open, no other gets these */
+MPROC__FN int mproc__file_current(mproc_file *f) {
+    mproc__looks named;
+    int error = mproc__look(AT_FDCWD, f->path, &named);
+    if (error != 0) return error == -ENOENT ? 0 : error;
+    if (f->is.inode != named.inode || f->is.device != named.device)
+        return 0; /* no other has these while it is open */
+    f->is = named;
+    return 1;
 }
 
-/* With the exclusive lock: undoes a long append whose process was killed. 0, or why it cannot: then nothing
-   may be appended, for whoever can would cut that off too. */
+/* With the lock: is a long append unfinished, whose process was killed? 1, 0, or an error. */
+MPROC__FN int mproc__file_torn(mproc_file *f) {
+    mproc__looks mark;
+    if (!f->is.linked) return 0;
+    int error = mproc__look(AT_FDCWD, mproc__beside(f, "mark"), &mark);
+    if (error != 0) return error == -ENOENT ? 0 : error;
+    return mark.inode == f->is.inode && mark.device == f->is.device;
+}
+
+/* First the note: so it never stands alone, where nobody would look for it. */
+MPROC__FN int mproc__file_unmark(mproc_file *f) {
+    if (unlink(mproc__beside(f, "note")) != 0 && errno != ENOENT) return -errno;
+    return unlink(mproc__beside(f, "mark")) == 0 || errno == ENOENT ? 0 : -errno;
+}
+
+/* With the exclusive lock: undoes such an append. 0, or why it cannot: then nothing may be appended, for
+   whoever can would cut that off too. */
 MPROC__FN int mproc__file_recover(mproc_file *f) {
-    const char *note = mproc__beside(f, "note");
-    long long size = -1, inode = -1;
-    char text[64];
-    ssize_t n;
-    struct stat st;
-    if (lstat(note, &st) != 0) return errno == ENOENT ? 0 : -errno; /* faster than an open that fails */
-    int fd = mproc__open(note, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
-    if (fd < 0) return errno == ENOENT || errno == ELOOP ? 0 : -errno; /* a link is none of ours */
-    while ((n = read(fd, text, sizeof text - 1)) < 0 && errno == EINTR) continue;
-    int error = n < 0 ? -errno : 0;
-    close(fd);
-    if (error != 0 || fstat(f->fd, &st) != 0) return error != 0 ? error : -errno;
-    text[n] = 0;
-    bool whole = sscanf(text, "%lld %lld.", &inode, &size) == 2 && strchr(text, '.') != NULL;
-    bool ours = whole && (long long)st.st_ino == inode;
-    if (ours && st.st_size > (off_t)size && mproc__ftruncate(f->fd, (off_t)size) != 0) return -errno;
-    return unlink(note) == 0 || errno == ENOENT || !ours ? 0 : -errno;
+    char text[32];
+    long long size = -1;
+    int torn = mproc__file_torn(f);
+    if (torn <= 0) return torn;
+    ssize_t n = readlink(mproc__beside(f, "note"), text, sizeof text - 1);
+    if (n < 0 && errno != ENOENT) return -errno;
+    text[n < 0 ? 0 : n] = 0;
+    if (sscanf(text, "%lld", &size) == 1 && f->is.size > (uint64_t)size) {
+        if (mproc__ftruncate(f->fd, (off_t)size) != 0) return -errno;
+        f->is.size = (uint64_t)size;
+    }
+    return mproc__file_unmark(f);
 }
 
 MPROC__FN int mproc__file_take(mproc_file *f, int how, int64_t deadline) {
@@ -6225,21 +6271,16 @@ MPROC__FN int mproc__file_take(mproc_file *f, int how, int64_t deadline) {
 MPROC__FN bool mproc__may_not(int error) {
     return error == -EACCES || error == -EPERM || error == -EROFS || error == -EINVAL || error == -EBADF;
 }
-/* Does a note stand beside the file, as far as one can see? */
-MPROC__FN bool mproc__file_noted(mproc_file *f) {
-    return access(mproc__beside(f, "note"), F_OK) == 0 || errno != ENOENT;
-}
-
 /* For readers: a torn tail must be cut off under the exclusive lock first. */
 MPROC__FN int mproc__file_take_shared(mproc_file *f, int64_t deadline) {
     for (int error;;) {
         error = mproc__file_take(f, LOCK_SH, deadline);
-        if (error != 0 || !mproc__file_noted(f)) return error;
+        if (error != 0 || mproc__file_torn(f) == 0) return error;
         mproc__flock_end(f); /* a plain upgrade could deadlock with another reader's */
         error = f->fd < 0 ? mproc__file_open(f) : 0;
         if (error == 0) error = mproc__file_take(f, LOCK_EX, deadline);
         if (error != 0 && !mproc__may_not(error)) return error;
-        bool stays = error != 0 || mproc__file_noted(f); /* it cannot be removed: not by us, then */
+        bool stays = error != 0 || mproc__file_torn(f) != 0; /* it cannot be removed: not by us, then */
         if (error == 0) mproc__flock_end(f);
         error = f->fd < 0 ? mproc__file_open(f) : 0;
         if (error != 0) return error;
@@ -6273,6 +6314,23 @@ MPROC_DEF int mproc_file_unlock(mproc_file *file) {
     return 0;
 }
 
+/* The family's appenders stand in line before they ask for the flock, for those who sleep in that wake and
+   switch for each line written. Only a courtesy: the flock guards the file, so who has waited for 2 ms,
+   behind a dead one or behind one that waits for a stranger, goes on all the same. Nobody is woken: naps are
+   short. */
+MPROC__FN uint32_t *mproc__line_enter(uint32_t *line) {
+    uint32_t me = (uint32_t)mproc__gettid();
+    if (mproc__cas32(line, 0, me)) return line;
+    for (int64_t end = mproc__now() + 2 * MPROC__MS; mproc__now() < end; mproc__sleep(MPROC__MS / 20)) {
+        for (int looks = mproc__spinning_helps ? 400 : 1; looks > 0; looks--) {
+            if (MPROC__LOAD(line) == 0 && mproc__cas32(line, 0, me)) return line;
+            mproc__relax();
+        }
+    }
+    MPROC__STORE(line, me);
+    return line;
+}
+
 /* Brackets an operation that needs the exclusive lock; *took tells whether to give it back. */
 MPROC__FN int mproc__file_begin(mproc_file *f, bool *took) {
     if (!mproc__is_file(f)) return MPROC_EINVAL;
@@ -6280,12 +6338,19 @@ MPROC__FN int mproc__file_begin(mproc_file *f, bool *took) {
     if (error != 0) return error;
     *took = f->held == 0;
     if (f->held == LOCK_SH) return MPROC_EPERM;
-    if (*took) error = mproc__file_take(f, LOCK_EX, MPROC__NEVER);
-    if (error != 0) mproc__file_leave(f);
+    if (!*took) return mproc__look(f->fd, "", &f->is);
+    f->line = mproc__line_enter(&mproc__shared->file_line[f->is.inode % 64]);
+    error = mproc__file_take(f, LOCK_EX, MPROC__NEVER);
+    if (error == 0) return 0;
+    mproc__cas32(f->line, (uint32_t)mproc__gettid(), 0);
+    mproc__file_leave(f);
     return error;
 }
 MPROC__FN void mproc__file_end(mproc_file *f, bool took) {
-    if (took) mproc_file_unlock(f);
+    if (!took) return;
+    mproc__flock_end(f);
+    mproc__cas32(f->line, (uint32_t)mproc__gettid(), 0);
+    mproc__file_leave(f);
 }
 
 /* Writes all, or says why not; *done counts. */
@@ -6299,14 +6364,22 @@ MPROC__FN int mproc__write_quietly(int fd, const char *data, size_t size, size_t
     return error;
 }
 
-/* The same. SIGXFSZ, which a write past RLIMIT_FSIZE raises, is not for the program: where there is such a
-   limit, it is held back and taken away again. */
-MPROC__FN int mproc__write_all(int fd, const char *data, size_t size, size_t *done) {
+/* Would a write past RLIMIT_FSIZE raise SIGXFSZ? */
+MPROC__FN bool mproc__file_limited(void) {
+    struct rlimit limit;
+#if defined(__x86_64__) && defined(__LP64__)
+    int got = (int)syscall(SYS_getrlimit, RLIMIT_FSIZE, &limit); /* libc's way takes twice as long */
+#else
+    int got = getrlimit(RLIMIT_FSIZE, &limit);
+#endif
+    return got != 0 || limit.rlim_cur != RLIM_INFINITY;
+}
+
+/* The same. SIGXFSZ is not for the program: where there is a limit, it is held back and taken away again. */
+MPROC__FN int mproc__write_all(int fd, const char *data, size_t size, size_t *done, bool limited) {
     sigset_t one, before, pending;
     struct timespec none = {0, 0};
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY)
-        return mproc__write_quietly(fd, data, size, done);
+    if (!limited) return mproc__write_quietly(fd, data, size, done);
     sigemptyset(&one);
     sigaddset(&one, SIGXFSZ);
     sigpending(&pending);
@@ -6317,38 +6390,33 @@ MPROC__FN int mproc__write_all(int fd, const char *data, size_t size, size_t *do
     return error;
 }
 
-/* Notes how long the file is before an append that SIGKILL could cut short. */
-MPROC__FN int mproc__file_note(mproc_file *f, const struct stat *st) {
-    char text[64];
-    size_t done,
-        n = (size_t)snprintf(text, sizeof text, "%lld %lld.", (long long)st->st_ino, (long long)st->st_size);
-    int fd = mproc__open(mproc__beside(f, "note"), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0) return -errno;
-    int error = mproc__write_all(fd, text, n, &done);
-    close(fd);
-    if (error != 0) unlink(f->beside);
-    return error;
+/* Before an append that SIGKILL could cut short: 1, or 0 where no mark may stand, or an error. What stands
+   there by now is of a file that was replaced. */
+MPROC__FN int mproc__file_mark(mproc_file *f) {
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)f->is.size);
+    mproc__file_unmark(f);
+    if (link(f->path, mproc__beside(f, "mark")) == 0 && symlink(text, mproc__beside(f, "note")) == 0)
+        return 1;
+    int error = -errno;
+    mproc__file_unmark(f);
+    return mproc__may_not(error) || error == -EMLINK || error == -EOPNOTSUPP ? 0 : error;
 }
 
 MPROC_DEF int mproc_file_append(mproc_file *file, const void *data, size_t size) {
-    bool took;
-    if (!mproc__is_file(file) || (data == NULL && size != 0) || size > SIZE_MAX / 2) return MPROC_EINVAL;
+    bool took, limited = mproc__file_limited(); /* asked before the lock is held, not while others wait */
+    if ((data == NULL && size != 0) || size > SIZE_MAX / 2) return MPROC_EINVAL;
     int error = mproc__file_begin(file, &took);
     if (error != 0) return error;
-    struct stat st;
-    error = fstat(file->fd, &st) == 0 ? 0 : -errno;
-    size_t page = 4096, done = 0;
-    bool noted = error == 0 && size > 0 && (size_t)st.st_size % page + size > page;
-    if (noted) error = mproc__file_note(file, &st);
-    noted = noted && error == 0;
-    if (error == -EACCES || error == -EPERM || error == -EROFS)
-        error = 0; /* where no note may stand: without */
-    if (error == 0) error = mproc__write_all(file->fd, (const char *)data, size, &done);
-    if (error != 0 && done > 0 && mproc__ftruncate(file->fd, st.st_size) != 0)
-        noted = false;                                                     /* the next one will */
-    if (noted && unlink(mproc__beside(file, "note")) != 0 && error == 0) { /* the next one would cut it off */
-        error = -errno;
-        mproc__ftruncate(file->fd, st.st_size);
+    size_t page = 4096, done = 0, used = (size_t)(file->is.size % page);
+    int marked = size > 0 && used + size > page ? mproc__file_mark(file) : 0;
+    error = marked < 0 ? marked : 0;
+    if (error == 0) error = mproc__write_all(file->fd, (const char *)data, size, &done, limited);
+    bool undone = error == 0 || done == 0 || mproc__ftruncate(file->fd, (off_t)file->is.size) == 0;
+    int left = marked > 0 && undone ? mproc__file_unmark(file) : 0; /* else the next one will cut it off */
+    if (error == 0 && left != 0) {
+        error = left;
+        mproc__ftruncate(file->fd, (off_t)file->is.size);
     }
     mproc__file_end(file, took);
     return error;
@@ -6395,7 +6463,7 @@ MPROC__FN int mproc__file_temporary(mproc_file *f, const char *data, size_t size
         error = 0;
     if (fd < 0) return -errno;
     error = mproc__flock(fd, LOCK_EX, MPROC__NEVER);
-    if (error == 0) error = mproc__write_all(fd, data, size, &done);
+    if (error == 0) error = mproc__write_all(fd, data, size, &done, mproc__file_limited());
     if (error == 0 && fchown(fd, st.st_uid, st.st_gid) != 0 && errno != EPERM) error = -errno;
     if (error == 0 && fchmod(fd, st.st_mode & 07777) != 0) error = -errno;
     if (error == 0 && mproc__fsync(fd) != 0) error = -errno;
@@ -6407,19 +6475,19 @@ MPROC__FN int mproc__file_temporary(mproc_file *f, const char *data, size_t size
 
 /* Puts data in the place of the file; the handle goes over to the new one, whose lock it holds. */
 MPROC__FN int mproc__file_replace(mproc_file *f, const char *data, size_t size) {
-    struct stat st;
     int fd = mproc__file_temporary(f, data, size);
     if (fd < 0) return fd;
-    if (fstat(fd, &st) != 0 || rename(f->beside, f->path) != 0) {
-        int error = -errno;
+    mproc__looks is;
+    int error = mproc__look(fd, "", &is);
+    if (error != 0 || rename(f->beside, f->path) != 0) {
+        if (error == 0) error = -errno;
         unlink(f->beside);
         close(fd);
         return error;
     }
     close(f->fd);
     f->fd = fd;
-    f->inode = st.st_ino;
-    f->device = st.st_dev;
+    f->is = is;
     mproc__sync_folder(f->path);
     return 0;
 }

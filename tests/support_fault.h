@@ -76,7 +76,10 @@ static const fault_rule fault_rules[] = {
     {"fstat(", "", {EIO, ENOMEM}, false},
     {"stat(", "", {EACCES, ENOMEM}, true},
     {"lstat(", "", {EACCES, ENOMEM}, true},
-    {"access(", "", {EACCES, EIO}, false},
+    {"syscall(", "SYS_statx", {EACCES, ENOSYS, ENOMEM}, true},
+    {"link(", "", {EACCES, EPERM, ENOSPC}, false},
+    {"symlink(", "", {EACCES, ENOSPC, EIO}, false},
+    {"readlink(", "", {EACCES, EIO}, false},
     {"ftruncate(", "", {EINTR, EIO}, false},
     {"rename(", "", {ENOSPC, EACCES}, false},
     {"unlink(", "", {EACCES, EBUSY}, false},
@@ -208,7 +211,9 @@ static inline void *fault_gave(void *block) {
 #define fstat(...)              fault_fstat("fstat(" #__VA_ARGS__, __VA_ARGS__)
 #define stat(...)               (fault_hits("stat(" #__VA_ARGS__) ? -1 : stat(__VA_ARGS__))
 #define lstat(...)              (fault_hits("lstat(" #__VA_ARGS__) ? -1 : lstat(__VA_ARGS__))
-#define access(...)             (fault_hits("access(" #__VA_ARGS__) ? -1 : access(__VA_ARGS__))
+#define link(...)               (fault_hits("link(" #__VA_ARGS__) ? -1 : link(__VA_ARGS__))
+#define symlink(...)            (fault_hits("symlink(" #__VA_ARGS__) ? -1 : symlink(__VA_ARGS__))
+#define readlink(...)           (fault_hits("readlink(" #__VA_ARGS__) ? -1 : readlink(__VA_ARGS__))
 #define ftruncate(...)          (fault_hits("ftruncate(" #__VA_ARGS__) ? -1 : ftruncate(__VA_ARGS__))
 #define rename(...)             (fault_hits("rename(" #__VA_ARGS__) ? -1 : rename(__VA_ARGS__))
 #define unlink(...)             (fault_hits("unlink(" #__VA_ARGS__) ? -1 : unlink(__VA_ARGS__))
@@ -251,7 +256,9 @@ static inline void *fault_gave(void *block) {
 #undef fstat
 #undef stat
 #undef lstat
-#undef access
+#undef link
+#undef symlink
+#undef readlink
 #undef ftruncate
 #undef rename
 #undef unlink

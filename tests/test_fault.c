@@ -1233,12 +1233,11 @@ static void begin_locked_by_other(void) {
     begin_file();
     other(lock_it);
 }
-static void append_long(void) { /* and stays in the middle of it: the file has grown, the note stands */
+static void append_long(void) { /* and stays in the middle of it: the file has grown, the mark stands */
     mproc_file *f = mproc_file_open(path);
-    struct stat st;
     size_t done;
-    MUST(f != NULL && mproc_file_lock(f, 0) == 0 && fstat(f->fd, &st) == 0);
-    MUST(mproc__file_note(f, &st) == 0 && mproc__write_all(f->fd, "torn", 4, &done) == 0);
+    MUST(f != NULL && mproc_file_lock(f, 0) == 0);
+    MUST(mproc__file_mark(f) == 1 && mproc__write_all(f->fd, "torn", 4, &done, false) == 0);
 }
 static void begin_torn(void) {
     begin_file();
