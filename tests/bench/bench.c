@@ -161,7 +161,7 @@ static const struct entry map_peers[] = {{"mproc map", run_our_map, NULL, 0, NUL
 static const struct entry apply_peers[] = {{"mproc apply", run_our_apply, NULL, 0, NULL},
                                            {"hand-written over pipes", run_pipe_apply, NULL, 0, NULL},
                                            TRIPS(raw_futex),
-                                           ASK("CPython Pool.apply", "apply", 0),
+                                           ASK("CPython Pool.apply, mean", "apply", 0),
                                            {0}};
 static const struct entry submit_peers[] = {
     {"mproc submit", run_our_submit, NULL, 0, NULL}, ASK("CPython Pool.apply_async", "submit", 0), {0}};
@@ -285,8 +285,28 @@ static const struct row rows[] = {
      false,
      NULL,
      {0}},
-    {"Pool: apply round trip, two CPUs", "us", apply_peers, 8, 0, 1, 1, TWO_CPUS, true, NULL, {0, 1 / 1.2}},
-    {"Pool: apply round trip, one CPU", "us", apply_peers, 8, 0, 1, 1, ONE_CPU, true, NULL, {0, 1 / 1.2}},
+    {"Pool: apply round trip, two CPUs",
+     "us, median",
+     apply_peers,
+     8,
+     0,
+     1,
+     1,
+     TWO_CPUS,
+     true,
+     "p99",
+     {0, 1 / 1.2}},
+    {"Pool: apply round trip, one CPU",
+     "us, median",
+     apply_peers,
+     8,
+     0,
+     1,
+     1,
+     ONE_CPU,
+     true,
+     "p99",
+     {0, 1 / 1.2}},
     {"Pool: submit until all is done, 2 workers",
      "tasks/s",
      submit_peers,
@@ -448,6 +468,8 @@ static void scaling_table(void) {
     puts("\n### A message through the queue, by its size\n\n| bytes | ns | ns per KiB |\n|---|---|---|");
     row.producers = row.consumers = 1;
     row.entry = queue;
+    row.size = 0;
+    printf("| 0 | %.0f | |\n", 1e9 / median_of_three(&row).value);
     for (row.size = 8; row.size <= (size_t)64 << 20; row.size *= row.size == (size_t)16 << 20 ? 4 : 8) {
         double ns = 1e9 / median_of_three(&row).value;
         printf("| %zu | %.0f | %.1f |\n", row.size, ns, ns / (double)row.size * 1024);
@@ -457,8 +479,14 @@ static void scaling_table(void) {
 
 /* Round trips while every CPU is kept busy by another process. */
 static void load_table(void) {
-    static const struct entry trips[] = {TRIPS(our_queue),  TRIPS(our_ring), TRIPS(our_pipe),
-                                         TRIPS(our_events), TRIPS(raw_pipe), {0}};
+    static const struct entry trips[] = {TRIPS(our_queue),
+                                         TRIPS(our_ring),
+                                         TRIPS(our_pipe),
+                                         TRIPS(our_events),
+                                         TRIPS(raw_pipe),
+                                         {"mproc pool, apply", run_our_apply, NULL, 0, NULL},
+                                         {"hand-written pool over pipes", run_pipe_apply, NULL, 0, NULL},
+                                         {0}};
     static pid_t busy[256];
     struct row row = {"", "us", trips, 64, 1, 1, 1, TWO_CPUS, true, NULL, {0}};
     struct sched_param ordinary = {0};
@@ -470,7 +498,7 @@ static void load_table(void) {
             for (alarm(60);;) continue;
     puts("\n### Round trip with every CPU busy, us\n\n| | p50 | p99 | p99.9 |\n|---|---|---|---|");
     for (row.entry = trips; row.entry->run; row.entry++) {
-        struct figure f = run_round_trip(&row, row.entry, 1000);
+        struct figure f = row.entry->run(&row, row.entry, 1000);
         printf("| %s | %.1f | %.1f | %.1f |\n", name_of(row.entry), f.value, f.second, f.third);
     }
     for (int i = 0; i < cpus && i < 256; i++) {

@@ -63,6 +63,7 @@ extern const struct transport boost_queue, boost_spsc, zmq_ipc, nng_ipc;
 
 struct figure run_messages(const struct row *, const struct entry *, size_t count);
 struct figure run_round_trip(const struct row *, const struct entry *, size_t count);
+struct figure trip_figure(double *trip, size_t n); /* of so many seconds: median, p99, p99.9 in us */
 
 /* ---- Locks ---- */
 

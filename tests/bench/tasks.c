@@ -158,19 +158,21 @@ struct figure run_pipe_map(const struct row *row, const struct entry *entry, siz
 struct figure run_pipe_apply(const struct row *row, const struct entry *entry, size_t count) {
     struct pipe_pool p;
     uint64_t sum = 0;
-    double began = 0;
+    double *trip = (double *)calloc(count + 1, sizeof *trip), began = 0;
     (void)entry;
+    if (!trip) die("memory", -errno);
     pipe_pool_open(&p, row, 1);
-    for (uint64_t i = 0; i <= count; i++) {
+    for (uint64_t i = 0; i <= count; i++, began = now()) { /* the first one waits for the worker's start */
         struct task m = {give_back, i};
         if (write(p.tasks[1], &m, sizeof m) < 0 || read(p.results[0], &m, sizeof m) < 0) die("pipe", -errno);
         sum += m.value;
-        if (i == 0) began = now(); /* the worker is there */
+        if (i > 0) trip[i - 1] = now() - began;
     }
-    double seconds = now() - began;
+    struct figure f = trip_figure(trip, count);
+    free(trip);
     pipe_pool_close(&p);
     if (sum != (uint64_t)count * (count + 1) / 2) die("pool over pipes", 0);
-    return (struct figure){seconds / (double)count * 1e6, -1, -1};
+    return f;
 }
 
 /* ---- CPU-bound chunks ---- */
