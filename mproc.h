@@ -3123,6 +3123,10 @@ typedef union mproc__frame_buffer {
     mproc__frame head;
     char bytes[MPROC__FRAME];
 } mproc__frame_buffer;
+typedef union mproc__frame_batch {
+    mproc__frame head;
+    char bytes[MPROC__BATCH];
+} mproc__frame_batch;
 
 MPROC__FN mproc__message *mproc__frame_message(const mproc__frame *f) {
     return (mproc__message *)(uintptr_t)f->where;
@@ -3155,6 +3159,18 @@ MPROC__FN void mproc__frame_unpack(const mproc__frame *f, void *buffer) {
     if (f->where == MPROC__INLINE) mproc__copy(buffer, f + 1, (size_t)f->size);
     else mproc__copy(buffer, mproc__message_data(mproc__frame_message(f)), (size_t)f->size);
     mproc__frame_drop(f);
+}
+
+/* The message of a frame in memory of its own: a small one takes the spare memory, which is freed if it is
+   not needed. */
+MPROC__FN mproc__message *mproc__frame_keep(const mproc__frame *f, mproc__message *spare) {
+    if (f->where == MPROC__INLINE) {
+        spare->size = (size_t)f->size;
+        mproc__copy(mproc__message_data(spare), f + 1, spare->size);
+        return spare;
+    }
+    if (spare != NULL) mproc__message_free(spare);
+    return mproc__frame_message(f);
 }
 
 /* The calling thread notes in its seat that it is in the middle of a put or get of q, or no more. */
@@ -3364,10 +3380,7 @@ MPROC_DEF ssize_t mproc_queue_put_many(mproc_queue *queue, const void *items, si
                                        double timeout) {
     int64_t deadline;
     int fd[2], error;
-    union {
-        mproc__frame head;
-        char bytes[MPROC__BATCH];
-    } frames;
+    mproc__frame_batch frames;
     if (!mproc__is_queue(queue) || (items == NULL && n > 0 && size > 0) ||
         !mproc__deadline(timeout, &deadline))
         return MPROC_EINVAL;
@@ -3450,18 +3463,10 @@ MPROC__FN mproc__message *mproc__queue_spare(const mproc_queue *q) {
     return mproc__message_new(q, mproc__inline_room(q));
 }
 
-/* With get_lock held: a message that could not be taken becomes the first of the queue again. A small one
-   takes the spare memory, which is freed if it is not needed. */
+/* With get_lock held: a message that could not be taken becomes the first of the queue again. */
 MPROC__FN void mproc__queue_put_back(mproc_queue *q, const int fd[2], const mproc__frame *f,
                                      mproc__message *spare) {
-    mproc__message *m = spare;
-    if (f->where == MPROC__INLINE) {
-        m->size = (size_t)f->size;
-        mproc__copy(mproc__message_data(m), f + 1, m->size);
-    } else {
-        m = mproc__frame_message(f);
-        if (spare != NULL) mproc__message_free(spare);
-    }
+    mproc__message *m = mproc__frame_keep(f, spare);
     m->next = q->back;
     MPROC__STORE(&q->careful, 1); /* it is not in the pipe, where others look */
     if (mproc__queue_frames(q, fd[0]) == 0)
@@ -3604,15 +3609,11 @@ MPROC_DEF void *mproc_queue_take(mproc_queue *queue, size_t *size, double timeou
         mproc__message_new(NULL, mproc__inline_room(queue)); /* first: then nothing can fail */
     if (spare == NULL) return mproc__fail(MPROC_ENOMEM);
     error = mproc__queue_get_frame(queue, NULL, fd, SIZE_MAX, &frame.head, deadline);
-    mproc__message *m = spare;
-    if (error == 0 && frame.head.where == MPROC__INLINE) {
-        m->size = (size_t)frame.head.size;
-        mproc__copy(mproc__message_data(m), &frame.head + 1, m->size);
-    } else {
+    if (error != 0) {
         mproc__message_free(spare);
-        m = mproc__frame_message(&frame.head);
+        return mproc__fail(error);
     }
-    if (error != 0) return mproc__fail(error);
+    mproc__message *m = mproc__frame_keep(&frame.head, spare);
     m->next = NULL; /* the caller's now, not the queue's */
     mproc__queue_leave();
     if (size != NULL) *size = m->size;
@@ -3629,10 +3630,7 @@ MPROC__FN void mproc__frame_unpack_padded(const mproc__frame *f, char *item, siz
 /* What is there now, many frames per call, while getters need no care; how many messages. A put of a new
    largest message waits until this thread has left, so all of them fit. */
 MPROC__FN size_t mproc__queue_get_there(mproc_queue *q, const int fd[2], char *items, size_t n, size_t size) {
-    union {
-        mproc__frame head;
-        char bytes[MPROC__BATCH];
-    } frames;
+    mproc__frame_batch frames;
     size_t most = sizeof frames.bytes / q->frame, done = 0;
     while (done < n) {
         size_t want = n - done < most ? n - done : most, kept = 0;
@@ -6174,23 +6172,9 @@ MPROC__FN int mproc__file_enter(mproc_file *f, int64_t deadline) {
     return error;
 }
 
-/* Tries for a moment: an append holds the lock for less time than a sleep and a wake-up take. */
-MPROC__FN bool mproc__flock_spin(int fd, int how) {
-    bool got = flock(fd, how | LOCK_NB) == 0;
-    int spins = got ? 0 : mproc__spin_begin();
-    if (spins == 0) return got;
-    for (int pause = 32; spins > 0 && !got && errno == EWOULDBLOCK; spins -= 32 + pause) {
-        for (int i = 0; i < pause; i++) mproc__relax();
-        got = flock(fd, how | LOCK_NB) == 0;
-    }
-    mproc__spin_end(got);
-    return got;
-}
-
 /* flock with a timeout: flock itself knows for ever and not at all, so in between it is tried at growing
    distances, 10 ms at most. */
 MPROC__FN int mproc__flock(int fd, int how, int64_t deadline) {
-    if (deadline != 0 && mproc__flock_spin(fd, how)) return 0;
     for (int64_t pause = MPROC__MS / 20;; pause = mproc__least(pause * 2, 10 * MPROC__MS)) {
         if (flock(fd, deadline == MPROC__NEVER ? how : how | LOCK_NB) == 0) return 0;
         if (errno == EINTR) continue;
