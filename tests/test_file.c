@@ -689,6 +689,27 @@ START_TEST(append_and_locks_of_the_handle) {
 }
 END_TEST
 
+START_TEST(append_follows_the_path_and_minds_other_names) {
+    char moved[192], block[10000];
+    begin();
+    snprintf(moved, sizeof moved, "%s/moved", folder);
+    memset(block, 'b', sizeof block);
+    ck_assert_int_eq(mproc_file_append(file, "one\n", 4), 0);
+    ck_assert_int_eq(rename(path, moved), 0); /* away, and not over another */
+    write_file(path, "new\n");
+    ck_assert_int_eq(mproc_file_append(file, "two\n", 4), 0);
+    ck_assert_str_eq(slurp(moved), "one\n");
+    ck_assert_str_eq(slurp(path), "new\ntwo\n");
+    ck_assert_int_eq(unlink(moved), 0);
+    ck_assert_int_eq(link(path, moved), 0); /* two names look as after a killed append */
+    ck_assert_int_eq(mproc_file_append(file, block, sizeof block), 0);
+    ck_assert_int_eq(mproc_file_append(file, "end\n", 4), 0);
+    ck_assert_int_eq(size_of(moved), 12 + (off_t)sizeof block);
+    ck_assert_int_eq(files_in_folder(), 2);
+    finish();
+}
+END_TEST
+
 static int append_five(void *arg) {
     (void)arg;
     mproc_file *mine = mproc_file_open(path);
@@ -1181,9 +1202,9 @@ SUITE_MAIN("file", flck_01_taken_and_dropped, flck_02_03_x60_exclusive_shared_ti
            names_as_long_as_they_may_be, inherited_handle_of_a_lost_file,
            descriptors_come_back_and_are_not_inherited, misuse, without_the_right_to_write,
            append_of_whole_lines_by_processes, append_of_whole_lines_by_threads_with_one_handle,
-           append_and_locks_of_the_handle, append_waits_for_the_lock, update_changes_the_whole_file,
-           update_keeps_link_mode_and_owner, update_of_a_relative_path_after_chdir,
-           update_leaves_the_lock_with_its_holder, append_and_update_exclude_each_other,
-           update_by_threads_with_one_handle_and_by_other_processes, update_is_seen_whole_also_when_killed,
-           killed_while_editing, p1_killed_appenders_and_the_next_one,
+           append_and_locks_of_the_handle, append_follows_the_path_and_minds_other_names,
+           append_waits_for_the_lock, update_changes_the_whole_file, update_keeps_link_mode_and_owner,
+           update_of_a_relative_path_after_chdir, update_leaves_the_lock_with_its_holder,
+           append_and_update_exclude_each_other, update_by_threads_with_one_handle_and_by_other_processes,
+           update_is_seen_whole_also_when_killed, killed_while_editing, p1_killed_appenders_and_the_next_one,
            p1_killed_appenders_and_readers_that_lock, x20_no_space_left, x20_limit_of_file_size)
