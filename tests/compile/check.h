@@ -151,6 +151,14 @@ static inline bool check_wait_(pid_t pid, double timeout, int *status) {
     return true;
 }
 
+/* Whoever ends the program ends the test that runs, with all its processes. */
+static volatile pid_t check_running_;
+static inline void check_ended_(int number) {
+    (void)number;
+    if (check_running_ > 0) kill(-check_running_, SIGKILL);
+    _exit(124);
+}
+
 /* NULL: passed. Otherwise what became of the test's process. */
 static inline const char *check_run_(const Suite *suite, const TTest *test) {
     static char text[64];
@@ -160,12 +168,15 @@ static inline const char *check_run_(const Suite *suite, const TTest *test) {
     pid_t pid = fork();
     if (pid < 0) return "fork failed";
     if (pid == 0) {
+        signal(SIGTERM, SIG_DFL);
         setpgid(0, 0);
         if (suite->setup != NULL) suite->setup();
         test->body();
         exit(0);
     }
+    check_running_ = pid;
     bool in_time = check_wait_(pid, suite->timeout, &status);
+    check_running_ = 0;
     kill(-pid, SIGKILL);
     if (!in_time) kill(pid, SIGKILL);
     if (!in_time) waitpid(pid, &status, 0);
@@ -180,6 +191,7 @@ static inline void srunner_run_all(SRunner *runner, int mode) {
     check_failed_ = (int *)mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (check_failed_ == MAP_FAILED) abort();
     const char *only = getenv("CHECK_ONLY"); /* one test's name */
+    signal(SIGTERM, check_ended_);
     for (int i = 0; i < runner->tests; i++) {
         const TTest *test = runner->test[i];
         const char *reason = check_skipped_(runner, test);
