@@ -77,9 +77,11 @@ static inline int count_entries(const char *folder) {
 static inline int open_fds(void) { return count_entries("/proc/self/fd"); }
 static inline int threads(void) { return count_entries("/proc/self/task") - 2; }
 
-/* The state letter of a process in /proc ('R', 'S', 'T', 'Z' ...), 0 when there is none. */
+/* The state letter of a process in /proc ('R', 'S', 'T', 'Z' ...), 0 when there is none. Of one whose first
+   thread has ended alone, with a thread of a sanitizer's left, say, 'R': it is no zombie yet. */
 static inline char process_state(pid_t pid) {
-    char path[64], text[512];
+    char path[64], text[512], state = 0;
+    int left = 0;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return 0;
@@ -87,8 +89,10 @@ static inline char process_state(pid_t pid) {
     close(fd);
     if (n <= 0) return 0;
     text[n] = 0;
-    char *end = strrchr(text, ')');
-    return end != NULL ? end[2] : 0;
+    const char *end = strrchr(text, ')');
+    if (end == NULL) return 0;
+    sscanf(end, ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %d", &state, &left);
+    return state == 'Z' && left > 1 ? 'R' : state;
 }
 /* Gone, or only waiting for a parent (perhaps a lazy init) to collect it. */
 static inline bool process_gone(pid_t pid) { return process_state(pid) == 0 || process_state(pid) == 'Z'; }
