@@ -202,7 +202,8 @@ MPROC_DEF int mproc_process_kill(mproc_process *p);
    0, also when closed before or never started; -EBUSY while it runs. */
 MPROC_DEF int mproc_process_close(mproc_process *p);
 
-/* A descriptor for poll(2): readable once p has ended, valid until close. The library's: do not close it. */
+/* A descriptor for poll(2): readable once p has ended, valid until close. The library's: do not close it.
+   Before Linux 5.3 it is readable a moment before p can be joined. */
 MPROC_DEF int mproc_process_fd(mproc_process *p);
 
 /* Waits until one of the n has ended; its index, lowest first, also of one joined before: take it out of the
