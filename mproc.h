@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2448
-       Fork helpers               mproc.h:226   mproc.h:2855
-       Locks                      mproc.h:264   mproc.h:1787
-       Recursive lock             mproc.h:302   mproc.h:2000
-       Semaphore                  mproc.h:312   mproc.h:2038
-       Event                      mproc.h:327   mproc.h:2109
-       Condition                  mproc.h:340   mproc.h:2168
-       Barrier                    mproc.h:365   mproc.h:2319
-       Shared values and arrays   mproc.h:381   mproc.h:1910
-       Pipe                       mproc.h:425   mproc.h:3788
-       Queue                      mproc.h:458   mproc.h:3000
-       Ring                       mproc.h:513   mproc.h:4091
-       Pool                       mproc.h:538   mproc.h:4298
-       Files                      mproc.h:665   mproc.h:5994
-       Dump                       mproc.h:695   mproc.h:6449
-       Platform                                 mproc.h:712
-       Arena                                    mproc.h:1126
-       This process                             mproc.h:1487
-       Ports                                    mproc.h:1628
+       Processes                  mproc.h:151   mproc.h:2451
+       Fork helpers               mproc.h:227   mproc.h:2858
+       Locks                      mproc.h:265   mproc.h:1790
+       Recursive lock             mproc.h:303   mproc.h:2003
+       Semaphore                  mproc.h:313   mproc.h:2041
+       Event                      mproc.h:328   mproc.h:2112
+       Condition                  mproc.h:341   mproc.h:2171
+       Barrier                    mproc.h:366   mproc.h:2322
+       Shared values and arrays   mproc.h:382   mproc.h:1913
+       Pipe                       mproc.h:426   mproc.h:3789
+       Queue                      mproc.h:459   mproc.h:3003
+       Ring                       mproc.h:514   mproc.h:4092
+       Pool                       mproc.h:539   mproc.h:4299
+       Files                      mproc.h:666   mproc.h:6005
+       Dump                       mproc.h:696   mproc.h:6512
+       Platform                                 mproc.h:713
+       Arena                                    mproc.h:1128
+       This process                             mproc.h:1490
+       Ports                                    mproc.h:1631
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
