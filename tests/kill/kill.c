@@ -532,6 +532,24 @@ static void event_check(void) {
 
 static bool good_lock(int error) { return error == 0 || error == MPROC_EOWNERDEAD; }
 
+/* A victim that sleeps looks at the lock now and then: if it meets its breakpoint while it has it, and the
+   survivor is about to wake it, then nobody would lead it on. That point comes again, with a new driver. */
+static void condition_lock(void) {
+    siginfo_t info;
+    double end = patience() + SOON;
+    for (int error; (error = mproc_condition_acquire(w.condition, 0.05)) != 0;) {
+        if (error == MPROC_EOWNERDEAD) return;
+        CHECK_IS(error, MPROC_ETIMEDOUT);
+        memset(&info, 0, sizeof info);
+        if (step.pid > 0 && waitid(P_PID, (id_t)step.pid, &info, WSTOPPED | WNOHANG | WNOWAIT) == 0 &&
+            info.si_pid != 0) {
+            clear_up();
+            _exit(GO_ON);
+        }
+        if (patience() > end) flaw("the condition's lock is not to be had");
+    }
+}
+
 static int condition_companion(void) {
     int error = mproc_condition_acquire(w.condition, LONG);
     if (!good_lock(error)) return error;
@@ -542,7 +560,7 @@ static int condition_companion(void) {
 static void condition_companions(int n) {
     for (int i = 0; i < n; i++) companion(condition_companion);
     for (int waiting = 0; waiting < n;) { /* asleep on the lock is not enough: until all stand in the list */
-        CHECK(good_lock(TIMELY(mproc_condition_acquire(w.condition, LONG))));
+        condition_lock();
         waiting = 0;
         for (mproc__waiter *one = w.condition->first; one != NULL; one = one->next) waiting++;
         mproc_condition_release(w.condition);
@@ -563,7 +581,7 @@ static void condition_wait_briefly(void) { mproc_condition_wait(w.condition, 0.0
 static void condition_notify(void) { mproc_condition_notify(w.condition, 1); }
 static void condition_notify_all(void) { mproc_condition_notify_all(w.condition); }
 static void condition_wake(unsigned n) {
-    CHECK(good_lock(TIMELY(mproc_condition_acquire(w.condition, LONG))));
+    condition_lock();
     CHECK_IS(mproc_condition_notify(w.condition, n), 0);
     CHECK_IS(mproc_condition_release(w.condition), 0);
 }
