@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2451
-       Fork helpers               mproc.h:227   mproc.h:2858
-       Locks                      mproc.h:265   mproc.h:1790
-       Recursive lock             mproc.h:303   mproc.h:2003
-       Semaphore                  mproc.h:313   mproc.h:2041
-       Event                      mproc.h:328   mproc.h:2112
-       Condition                  mproc.h:341   mproc.h:2171
-       Barrier                    mproc.h:366   mproc.h:2322
-       Shared values and arrays   mproc.h:382   mproc.h:1913
-       Pipe                       mproc.h:426   mproc.h:3789
-       Queue                      mproc.h:459   mproc.h:3003
-       Ring                       mproc.h:514   mproc.h:4092
-       Pool                       mproc.h:539   mproc.h:4299
-       Files                      mproc.h:666   mproc.h:6005
-       Dump                       mproc.h:696   mproc.h:6512
+       Processes                  mproc.h:151   mproc.h:2457
+       Fork helpers               mproc.h:227   mproc.h:2864
+       Locks                      mproc.h:265   mproc.h:1796
+       Recursive lock             mproc.h:303   mproc.h:2009
+       Semaphore                  mproc.h:313   mproc.h:2047
+       Event                      mproc.h:328   mproc.h:2118
+       Condition                  mproc.h:341   mproc.h:2177
+       Barrier                    mproc.h:366   mproc.h:2328
+       Shared values and arrays   mproc.h:382   mproc.h:1919
+       Pipe                       mproc.h:426   mproc.h:3795
+       Queue                      mproc.h:459   mproc.h:3009
+       Ring                       mproc.h:514   mproc.h:4098
+       Pool                       mproc.h:539   mproc.h:4305
+       Files                      mproc.h:666   mproc.h:6011
+       Dump                       mproc.h:696   mproc.h:6518
        Platform                                 mproc.h:713
        Arena                                    mproc.h:1128
-       This process                             mproc.h:1490
-       Ports                                    mproc.h:1631
+       This process                             mproc.h:1496
+       Ports                                    mproc.h:1637
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1177,9 +1177,10 @@ struct mproc__block {
 
 /* A thread's seat: what it waits for, so that _free can say "busy" and not count the dead. */
 typedef struct mproc__seat {
-    mproc__u64 who;    /* pid << 32 | tid; 0: free */
-    uintptr_t waiting; /* address of the object it sleeps on, or 0 */
-    uintptr_t getting; /* queue whose pipe it is reading a message from, or 0 */
+    mproc__mutex taken; /* held by the thread: its number may be another's by and by, this tells its death */
+    mproc__u64 who;     /* pid << 32 | tid */
+    uintptr_t waiting;  /* address of the object it sleeps on, or 0 */
+    uintptr_t getting;  /* queue whose pipe it is reading a message from, or 0 */
 } mproc__seat;
 
 typedef struct mproc__arena {
@@ -1429,44 +1430,49 @@ MPROC__FN int mproc__arena_map(void) {
 static __thread mproc__seat *mproc__own_seat;
 static pthread_key_t mproc__seat_key; /* so that a thread leaves its seat when it ends */
 
+/* Asking the system as well is for qemu-user, which does not tell the kernel of the mutexes that a thread
+ * holds. */
 MPROC__FN bool mproc__seat_alive(const mproc__seat *s) {
     uint64_t who = MPROC__LOAD(&s->who);
-    return who != 0 && mproc__alive((pid_t)(who >> 32), (pid_t)(who & UINT32_MAX));
+    return who != 0 && mproc__mutex_holder(&s->taken) == (uint32_t)who &&
+           mproc__alive((pid_t)(who >> 32), (pid_t)(who & UINT32_MAX));
 }
 
-MPROC__FN bool mproc__seat_claim(mproc__seat *s, uint64_t old, uint64_t who) {
-    if (!mproc__cas64(&s->who, old, who)) return false;
+/* One seat more; false when there is no room. */
+MPROC__FN bool mproc__seat_add(mproc__arena *a) {
+    mproc__arena_lock(a);
+    uint32_t n = a->seats_used;
+    bool room = n < MPROC__SEATS && mproc__mutex_init(&a->seat[n].taken, PTHREAD_MUTEX_ERRORCHECK) == 0;
+    if (room) MPROC__STORE(&a->seats_used, n + 1);
+    mproc__mutex_unlock(&a->lock);
+    return room;
+}
+
+MPROC__FN bool mproc__seat_claim(mproc__seat *s) {
+    if (mproc__mutex_holder(&s->taken) != 0) return false;
+    int error = mproc__mutex_lock(&s->taken, 0);
+    if (error != 0 && error != -EOWNERDEAD) return false;
+    if (error != 0) mproc__mutex_repaired(&s->taken);
     MPROC__STORE(&s->waiting, 0);
     MPROC__STORE(&s->getting, 0);
-    mproc__own_seat = s;
-    pthread_setspecific(mproc__seat_key, s);
+    MPROC__STORE(&s->who, (uint64_t)getpid() << 32 | (uint32_t)mproc__gettid());
     return true;
 }
 
 /* NULL when all seats are taken by the living; callers then do without. */
 MPROC__FN mproc__seat *mproc__seat_get(void) {
-    if (mproc__own_seat != NULL) return mproc__own_seat;
     mproc__arena *a = mproc__shared;
-    uint64_t who = (uint64_t)getpid() << 32 | (uint32_t)mproc__gettid();
-    uint32_t used = MPROC__LOAD(&a->seats_used);
-    for (uint32_t i = 0; i < used; i++)
-        if (MPROC__LOAD(&a->seat[i].who) == 0 && mproc__seat_claim(&a->seat[i], 0, who))
-            return mproc__own_seat;
-    for (uint32_t i = 0; i < used && used % 64 == 0; i++) { /* now and then: those of the dead */
-        uint64_t old = MPROC__LOAD(&a->seat[i].who);
-        if (!mproc__seat_alive(&a->seat[i]) && mproc__seat_claim(&a->seat[i], old, who))
-            return mproc__own_seat;
+    for (uint32_t i = 0; mproc__own_seat == NULL; i++) {
+        if (i >= MPROC__LOAD(&a->seats_used) && !mproc__seat_add(a)) return NULL;
+        if (!mproc__seat_claim(&a->seat[i])) continue;
+        mproc__own_seat = &a->seat[i];
+        pthread_setspecific(mproc__seat_key, mproc__own_seat);
     }
-    while (used < MPROC__SEATS) {
-        if (mproc__cas32(&a->seats_used, used, used + 1)) used++;
-        else used = MPROC__LOAD(&a->seats_used);
-        if (mproc__seat_claim(&a->seat[used - 1], 0, who)) return mproc__own_seat;
-    }
-    return NULL;
+    return mproc__own_seat;
 }
 
 MPROC__FN void mproc__seat_leave(void *seat) { /* at the end of a thread, or of a process that ends well */
-    if (seat != NULL && mproc__own_seat == seat) MPROC__STORE(&mproc__own_seat->who, 0);
+    if (seat != NULL && mproc__own_seat == seat) mproc__mutex_unlock(&mproc__own_seat->taken);
     mproc__own_seat = NULL;
 }
 

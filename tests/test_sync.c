@@ -280,6 +280,15 @@ START_TEST(x34_x35_x36_killed_waiters_hold_up_nobody) {
 }
 END_TEST
 
+/* As if the dead one's number were a living process's now: its seat names this process's parent. */
+* / static void number_comes_again(pid_t dead) {
+    uint64_t living = (uint64_t)getppid() << 32 | (uint32_t)getppid();
+    for (uint32_t i = 0; i < mproc__shared->seats_used; i++) {
+        mproc__seat *seat = &mproc__shared->seat[i];
+        if (seat->who >> 32 == (uint64_t)dead) seat->who = living;
+    }
+}
+
 START_TEST(x38_free_while_somebody_waits) {
     begin();
     for (size_t i = 0; i < KINDS; i++) {
@@ -297,12 +306,16 @@ START_TEST(x38_free_while_somebody_waits) {
         unmake();
         ck_assert_int_eq(what->release(object), MPROC_EINVAL);
 
-        make(i); /* the dead do not count */
-        what->block(object);
-        kill_and_collect(blocked(waiter, NULL));
-        what->unblock(object);
-        unmake();
-        ck_assert_int_eq(what->release(object), MPROC_EINVAL);
+        for (int again = 0; again < 2; again++) { /* the dead do not count */
+            make(i);
+            what->block(object);
+            pid_t dead = blocked(waiter, NULL);
+            kill_and_collect(dead);
+            if (again && what->wait != condition_wait) number_comes_again(dead);
+            what->unblock(object);
+            unmake();
+            ck_assert_int_eq(what->release(object), MPROC_EINVAL);
+        }
     }
 }
 END_TEST
