@@ -50,8 +50,8 @@
        Queue                      mproc.h:459   mproc.h:3009
        Ring                       mproc.h:514   mproc.h:4098
        Pool                       mproc.h:539   mproc.h:4305
-       Files                      mproc.h:666   mproc.h:6011
-       Dump                       mproc.h:696   mproc.h:6518
+       Files                      mproc.h:666   mproc.h:6010
+       Dump                       mproc.h:696   mproc.h:6517
        Platform                                 mproc.h:713
        Arena                                    mproc.h:1128
        This process                             mproc.h:1496
@@ -4879,8 +4879,7 @@ MPROC__FN int64_t mproc__task_limit(mproc__supervisor *s, mproc__worker *w, uint
 /* Looks at what all workers run; the moment to look again. */
 MPROC__FN int64_t mproc__supervisor_limits(mproc__supervisor *s) {
     double limit = s->pool->options.task_timeout;
-    int64_t now = mproc__now(), next;
-    mproc__deadline(limit > 0 ? limit : MPROC_FOREVER, &next);
+    int64_t now = mproc__now(), next = limit > 0 ? now + (int64_t)(limit * 1e9) : MPROC__NEVER;
     for (mproc__worker *w = s->pool->worker; w < s->pool->worker + s->pool->workers; w++)
         for (uint32_t d = 0; d < MPROC__NESTING && d < MPROC__LOAD(&w->depth); d++)
             next = mproc__least(next, mproc__task_limit(s, w, d, now));
