@@ -1461,8 +1461,8 @@ MPROC__FN bool mproc__seat_claim(mproc__seat *s) {
 
 /* NULL when all seats are taken by the living; callers then do without. */
 MPROC__FN mproc__seat *mproc__seat_get(void) {
-    mproc__arena *a = mproc__shared;
-    for (uint32_t i = 0; mproc__own_seat == NULL; i++) {
+    mproc__arena *a = mproc__shared; /* NULL where nothing was made yet: then there is nothing to wait for */
+    for (uint32_t i = 0; mproc__own_seat == NULL && a != NULL; i++) {
         if (i >= MPROC__LOAD(&a->seats_used) && !mproc__seat_add(a)) return NULL;
         if (!mproc__seat_claim(&a->seat[i])) continue;
         mproc__own_seat = &a->seat[i];
