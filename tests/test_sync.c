@@ -281,7 +281,7 @@ START_TEST(x34_x35_x36_killed_waiters_hold_up_nobody) {
 END_TEST
 
 /* As if the dead one's number were a living process's now: its seat names this process's parent. */
-* / static void number_comes_again(pid_t dead) {
+static void number_comes_again(pid_t dead) {
     uint64_t living = (uint64_t)getppid() << 32 | (uint32_t)getppid();
     for (uint32_t i = 0; i < mproc__shared->seats_used; i++) {
         mproc__seat *seat = &mproc__shared->seat[i];
