@@ -1178,7 +1178,7 @@ struct mproc__block {
 /* A thread's seat: what it waits for, so that _free can say "busy" and not count the dead. */
 typedef struct mproc__seat {
     mproc__mutex taken; /* held by the thread: its number may be another's by and by, this tells its death */
-    mproc__u64 who;     /* pid << 32 | tid */
+    mproc__u64 who;     /* pid << 32 | tid; 0: not made yet */
     uintptr_t waiting;  /* address of the object it sleeps on, or 0 */
     uintptr_t getting;  /* queue whose pipe it is reading a message from, or 0 */
 } mproc__seat;
@@ -1438,18 +1438,18 @@ MPROC__FN bool mproc__seat_alive(const mproc__seat *s) {
            mproc__alive((pid_t)(who >> 32), (pid_t)(who & UINT32_MAX));
 }
 
-/* One seat more; false when there is no room. */
+/* One seat more, by this thread or another; false when there is no room. Without a lock, whose holder might
+   be stopped while others wait with a timeout: a process killed in here costs a seat. */
 MPROC__FN bool mproc__seat_add(mproc__arena *a) {
-    mproc__arena_lock(a);
-    uint32_t n = a->seats_used;
-    bool room = n < MPROC__SEATS && mproc__mutex_init(&a->seat[n].taken, PTHREAD_MUTEX_ERRORCHECK) == 0;
-    if (room) MPROC__STORE(&a->seats_used, n + 1);
-    mproc__mutex_unlock(&a->lock);
-    return room;
+    uint32_t n = MPROC__LOAD(&a->seats_used);
+    if (n >= MPROC__SEATS) return false;
+    if (!mproc__cas32(&a->seats_used, n, n + 1)) return true;
+    if (mproc__mutex_init(&a->seat[n].taken, PTHREAD_MUTEX_ERRORCHECK) == 0) MPROC__STORE(&a->seat[n].who, 1);
+    return true;
 }
 
 MPROC__FN bool mproc__seat_claim(mproc__seat *s) {
-    if (mproc__mutex_holder(&s->taken) != 0) return false;
+    if (MPROC__LOAD(&s->who) == 0 || mproc__mutex_holder(&s->taken) != 0) return false;
     int error = mproc__mutex_lock(&s->taken, 0);
     if (error != 0 && error != -EOWNERDEAD) return false;
     if (error != 0) mproc__mutex_repaired(&s->taken);

@@ -2329,6 +2329,7 @@ static void clear_up(void) {
 static void clear_seats(void) {
     for (uint32_t i = 0; i < mproc__shared->seats_used; i++) {
         mproc__seat *seat = &mproc__shared->seat[i];
+        if (seat->who == 0) continue;
         int error = mproc__mutex_lock(&seat->taken, 0);
         if (error == -EOWNERDEAD) mproc__mutex_repaired(&seat->taken);
         if (error == 0 || error == -EOWNERDEAD) mproc__mutex_unlock(&seat->taken);
