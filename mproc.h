@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2457
-       Fork helpers               mproc.h:227   mproc.h:2864
-       Locks                      mproc.h:265   mproc.h:1796
-       Recursive lock             mproc.h:303   mproc.h:2009
-       Semaphore                  mproc.h:313   mproc.h:2047
-       Event                      mproc.h:328   mproc.h:2118
-       Condition                  mproc.h:341   mproc.h:2177
-       Barrier                    mproc.h:366   mproc.h:2328
-       Shared values and arrays   mproc.h:382   mproc.h:1919
-       Pipe                       mproc.h:426   mproc.h:3795
-       Queue                      mproc.h:459   mproc.h:3009
-       Ring                       mproc.h:514   mproc.h:4098
-       Pool                       mproc.h:539   mproc.h:4305
-       Files                      mproc.h:666   mproc.h:6010
-       Dump                       mproc.h:696   mproc.h:6517
+       Processes                  mproc.h:151   mproc.h:2456
+       Fork helpers               mproc.h:227   mproc.h:2863
+       Locks                      mproc.h:265   mproc.h:1795
+       Recursive lock             mproc.h:303   mproc.h:2008
+       Semaphore                  mproc.h:313   mproc.h:2046
+       Event                      mproc.h:328   mproc.h:2117
+       Condition                  mproc.h:341   mproc.h:2176
+       Barrier                    mproc.h:366   mproc.h:2327
+       Shared values and arrays   mproc.h:382   mproc.h:1918
+       Pipe                       mproc.h:426   mproc.h:3794
+       Queue                      mproc.h:459   mproc.h:3008
+       Ring                       mproc.h:514   mproc.h:4097
+       Pool                       mproc.h:539   mproc.h:4304
+       Files                      mproc.h:666   mproc.h:6007
+       Dump                       mproc.h:696   mproc.h:6515
        Platform                                 mproc.h:713
        Arena                                    mproc.h:1128
-       This process                             mproc.h:1496
-       Ports                                    mproc.h:1637
+       This process                             mproc.h:1495
+       Ports                                    mproc.h:1636
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1430,8 +1430,7 @@ MPROC__FN int mproc__arena_map(void) {
 static __thread mproc__seat *mproc__own_seat;
 static pthread_key_t mproc__seat_key; /* so that a thread leaves its seat when it ends */
 
-/* Asking the system as well is for qemu-user, which does not tell the kernel of the mutexes that a thread
- * holds. */
+/* Asking the system as well is for qemu-user: it does not tell the kernel which mutexes a thread holds. */
 MPROC__FN bool mproc__seat_alive(const mproc__seat *s) {
     uint64_t who = MPROC__LOAD(&s->who);
     return who != 0 && mproc__mutex_holder(&s->taken) == (uint32_t)who &&
@@ -4531,6 +4530,19 @@ MPROC__FN void mproc__pool_ring(mproc_pool *pool) {
     if (MPROC__LOAD(&pool->fd_wanted) && mproc__cas32(&pool->fd_rung, 0, 1)) mproc__supervisor_call(pool);
 }
 
+/* The descriptor was silenced, or is new, or who had the news was killed: rings if there is a result of the
+   pool's maker that it has not been told of. */
+MPROC__FN void mproc__pool_remind(mproc_pool *pool) {
+    uint32_t maker = (uint32_t)pool->creator & 0xffffff;
+    for (uint32_t i = 0, n = MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i < n; i++) {
+        const mproc_future *f = mproc__slot(pool, i);
+        if (!mproc__is_done(f) || MPROC__LOAD(&f->told) || f->owner != maker || !mproc__is_future(f))
+            continue;
+        mproc__pool_ring(pool);
+        return;
+    }
+}
+
 /* The task is over, and everybody concerned is told: from is the word under which the caller holds it. False:
    somebody else ended it. */
 MPROC__FN bool mproc__slot_finish(mproc_future *f, uint64_t from) {
@@ -4688,13 +4700,7 @@ MPROC__FN void mproc__worker_sleep(mproc_pool *pool) {
 /* Watches for a moment, instead of sleeping at once, whether something comes. */
 MPROC__FN bool mproc__pool_spin(bool (*there)(void *), void *ctx) {
     bool seen = false;
-    int spins = mproc__spin_begin();
-    if (spins == 0) return false;
-    for (; spins > 0 && !seen; spins--) {
-        mproc__relax();
-        seen = there(ctx);
-    }
-    mproc__spin_end(seen);
+    for (int spins = mproc__spin_begin(); mproc__spins(&spins, seen);) seen = there(ctx);
     return seen;
 }
 
@@ -4919,6 +4925,7 @@ MPROC__FN void mproc__supervisor_round(mproc__supervisor *s) {
         if (s->round >= slots) s->round = 0;
         mproc__slot_tidy(s, mproc__slot(s->pool, s->round++));
     }
+    if (MPROC__LOAD(&s->pool->fd_wanted)) mproc__pool_remind(s->pool);
     s->segments = slots / MPROC__SEGMENT;
     s->next_round = mproc__now() + (s->crowded ? 20 * MPROC__MS : MPROC__SECOND);
 }
@@ -5396,16 +5403,6 @@ MPROC__FN bool mproc__pool_hush(mproc_pool *pool) {
     bool rung = false;
     while (read(fd[0], bytes, sizeof bytes) > 0) rung = true;
     return MPROC__SWAP(&pool->fd_rung, 0) != 0 || rung;
-}
-
-/* The descriptor was silenced, or is new: rings again if there is a result that nobody has been told of. */
-MPROC__FN void mproc__pool_remind(mproc_pool *pool) {
-    for (uint32_t i = 0, n = MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i < n; i++) {
-        const mproc_future *f = mproc__slot(pool, i);
-        if (!mproc__is_done(f) || MPROC__LOAD(&f->told) || !mproc__is_future(f)) continue;
-        mproc__pool_ring(pool);
-        return;
-    }
 }
 
 /* Last in every call on a pool: runs the callbacks that are due, but not from within a callback, which would
@@ -6080,7 +6077,7 @@ MPROC__FN const char *mproc__beside(mproc_file *f, const char *suffix) {
 }
 
 /* What there is to know of a file, but for its times: who asks for those makes the kernel give the next write
-   a time of its own, which then goes to the disk with it, and an append takes half as long again. */
+   a time of its own, which then goes to the disk with it. */
 MPROC__FN int mproc__look(int fd, const char *path, mproc__looks *l) {
 #ifdef STATX_TYPE
     struct statx x;
@@ -6358,7 +6355,8 @@ MPROC__FN int mproc__write_quietly(int fd, const char *data, size_t size, size_t
 MPROC__FN bool mproc__file_limited(void) {
     struct rlimit limit;
 #if defined(__x86_64__) && defined(__LP64__)
-    int got = (int)syscall(SYS_getrlimit, RLIMIT_FSIZE, &limit); /* libc's way takes twice as long */
+    int got =
+        (int)syscall(SYS_getrlimit, RLIMIT_FSIZE, &limit); /* libc's way is a prlimit, which is slower */
 #else
     int got = getrlimit(RLIMIT_FSIZE, &limit);
 #endif

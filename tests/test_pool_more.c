@@ -708,6 +708,34 @@ START_TEST(pool_fd_stays_readable_while_results_wait) {
 }
 END_TEST
 
+/* It is for the maker's own results, and the supervisor rings where nobody else lived to do it. */
+START_TEST(pool_fd_is_for_the_makers_results) {
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    int fd = mproc_pool_fd(pool);
+    pid_t child = mproc_fork();
+    if (child == 0) {
+        mproc_future *kept = begin(pool, nothing, 0, 0);
+        while (!mproc__is_done(kept)) nap(0.001);
+        SET(board->started, 1);
+        for (;;) pause(); /* never asks */
+    }
+    EVENTUALLY(GET(board->started) == 1);
+    EVENTUALLY(is_idle(pool) && !is_readable(fd, 0));
+    mproc_future *own = begin(pool, nothing, 0, 0);
+    ck_assert(is_readable(fd, 2000));
+    char byte;
+    ck_assert_int_eq(read(fd, &byte, 1), 1); /* as if nobody had rung */
+    SET(pool->fd_rung, 0);
+    ck_assert(is_readable(fd, 5000));
+    ck_assert_int_eq(finish(own, NULL), 0);
+    EVENTUALLY(is_idle(pool) && !is_readable(fd, 0));
+    kill(child, SIGKILL);
+    ck_assert_int_eq(mproc_wait(child, NULL, MPROC_FOREVER), 0);
+    free_pool(pool);
+}
+END_TEST
+
 static int depth, deepest;
 static void count_depth(mproc_future *future, void *ends) {
     if (++depth > deepest) deepest = depth;
@@ -1232,10 +1260,10 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            cancelled_from_another_process, callbacks_run_once, callbacks_of_many_run_in_any_call,
            callbacks_that_submit, callbacks_are_of_the_process_that_asked, callbacks_at_terminate,
            pool_fd_wakes_an_event_loop, pool_fd_stays_readable_while_results_wait,
-           callbacks_run_one_after_the_other, pool_fd_tells_of_crashes_and_of_the_end,
-           pool_fd_tells_though_who_had_the_news_was_killed, pool_fd_leaks_nothing,
-           a_result_of_more_than_a_gibibyte, parallel_for_runs_each_once, parallel_for_tells_of_a_crash,
-           parallel_for_of_which_all_crash, parallel_for_schedules_dynamically, parallel_for_inside_another,
-           parallel_for_misused, parallel_for_killed_and_interrupted,
+           pool_fd_is_for_the_makers_results, callbacks_run_one_after_the_other,
+           pool_fd_tells_of_crashes_and_of_the_end, pool_fd_tells_though_who_had_the_news_was_killed,
+           pool_fd_leaks_nothing, a_result_of_more_than_a_gibibyte, parallel_for_runs_each_once,
+           parallel_for_tells_of_a_crash, parallel_for_of_which_all_crash, parallel_for_schedules_dynamically,
+           parallel_for_inside_another, parallel_for_misused, parallel_for_killed_and_interrupted,
            progress_to_a_file_is_a_line_each_ten_percent, progress_on_a_terminal_is_one_line_redrawn,
            progress_of_a_map, storm_of_every_kind_of_task)
