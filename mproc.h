@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2456
-       Fork helpers               mproc.h:227   mproc.h:2863
-       Locks                      mproc.h:265   mproc.h:1795
-       Recursive lock             mproc.h:303   mproc.h:2008
-       Semaphore                  mproc.h:313   mproc.h:2046
-       Event                      mproc.h:328   mproc.h:2117
-       Condition                  mproc.h:341   mproc.h:2176
-       Barrier                    mproc.h:366   mproc.h:2327
-       Shared values and arrays   mproc.h:382   mproc.h:1918
-       Pipe                       mproc.h:426   mproc.h:3794
-       Queue                      mproc.h:459   mproc.h:3008
-       Ring                       mproc.h:514   mproc.h:4097
-       Pool                       mproc.h:539   mproc.h:4304
-       Files                      mproc.h:666   mproc.h:6007
-       Dump                       mproc.h:696   mproc.h:6515
+       Processes                  mproc.h:151   mproc.h:2473
+       Fork helpers               mproc.h:227   mproc.h:2880
+       Locks                      mproc.h:265   mproc.h:1812
+       Recursive lock             mproc.h:303   mproc.h:2025
+       Semaphore                  mproc.h:313   mproc.h:2063
+       Event                      mproc.h:328   mproc.h:2134
+       Condition                  mproc.h:341   mproc.h:2193
+       Barrier                    mproc.h:366   mproc.h:2344
+       Shared values and arrays   mproc.h:382   mproc.h:1935
+       Pipe                       mproc.h:426   mproc.h:3812
+       Queue                      mproc.h:459   mproc.h:3025
+       Ring                       mproc.h:514   mproc.h:4115
+       Pool                       mproc.h:539   mproc.h:4323
+       Files                      mproc.h:666   mproc.h:6030
+       Dump                       mproc.h:696   mproc.h:6538
        Platform                                 mproc.h:713
-       Arena                                    mproc.h:1128
-       This process                             mproc.h:1495
-       Ports                                    mproc.h:1636
+       Arena                                    mproc.h:1145
+       This process                             mproc.h:1512
+       Ports                                    mproc.h:1653
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -883,11 +883,18 @@ MPROC__FN void mproc__flag_wake(uint32_t *flag, int count) {
 }
 MPROC__FN void mproc__flag_sleep(uint32_t *flag, int64_t deadline) { mproc__nap(flag, 1, deadline); }
 
+/* What ends all waits for good has come. Whoever raised the flag after that, looked, and leaves calls this
+   too: it may have kept up a flag that another one is about to sleep on. */
+MPROC__FN void mproc__flag_end(uint32_t *flag) {
+    MPROC__STORE(flag, 0);
+    mproc__futex_wake(flag, INT32_MAX);
+}
+
 /* Spinning: what another processor is about to do comes sooner than a sleep and a wake-up would take, so
    before the first sleep of a wait the word is watched for a moment: long enough for the other side to be
-   woken and to answer, for then both are awake and need no more wake-ups. Each thread learns whether that
-   pays: where it does not (both sides share a processor, or waits are long) it gives up, and tries again ever
-   more rarely. Never with a single processor. */
+   woken and to answer, for then both are awake and need no more wake-ups. Now and then it gives way, for what
+   it watches for may need this very processor. Each thread learns whether that pays: where it does not (waits
+   are long) it gives up, and tries again ever more rarely. Never with a single processor. */
 static bool mproc__spinning_helps; /* more than one processor; set when the arena is made, copied by fork */
 static __thread int mproc__spin_luck = 8; /* above 0: spin */
 
@@ -915,6 +922,15 @@ MPROC__FN void mproc__spin_end(bool worked) {
     else mproc__spin_luck = mproc__spin_luck < 0 ? 1 : mproc__spin_luck < 8 ? mproc__spin_luck + 1 : 8;
 }
 
+/* Others run first, if there are any here. Their time counts as looks, 16 ms as all of them, so that no
+   timeout is overrun by many turns of theirs. */
+MPROC__FN int mproc__spins_yield(int left) {
+    int64_t began = mproc__now();
+    sched_yield();
+    int64_t looks = (mproc__now() - began) / 4096;
+    return looks < left ? left - (int)looks : 1;
+}
+
 /* for (int spins = mproc__spin_begin(); mproc__spins(&spins, seen);) seen = ... */
 MPROC__FN bool mproc__spins(int *left, bool seen) {
     if (*left == 0) return false;
@@ -922,7 +938,8 @@ MPROC__FN bool mproc__spins(int *left, bool seen) {
         mproc__spin_end(seen);
         return false;
     }
-    mproc__relax();
+    if (*left % 64 == 0) *left = mproc__spins_yield(*left);
+    else mproc__relax();
     return true;
 }
 
@@ -3350,7 +3367,8 @@ MPROC__FN ssize_t mproc__queue_put_frames(mproc_queue *q, const mproc_conn *conn
     }
     if (waiting) {
         mproc__waits_on(NULL);
-        mproc__futex_wake(&q->room, 1); /* another putter may sleep, and there may be room for it too */
+        if (put == MPROC_ECLOSED) mproc__flag_end(&q->room);
+        else mproc__futex_wake(&q->room, 1); /* another putter may sleep, and there may be room for it too */
     }
     return done > 0 ? (ssize_t)done : put;
 }
@@ -3685,7 +3703,7 @@ MPROC_DEF int mproc_queue_close(mproc_queue *queue) {
     int fd[2], error;
     if (!mproc__is_queue(queue)) return MPROC_EINVAL;
     if (MPROC__SWAP(&queue->closed, 1)) return 0;
-    mproc__futex_wake(&queue->room, INT32_MAX);
+    mproc__flag_end(&queue->room);
     error = mproc__port_fds(&queue->port, fd);
     if (error == 0 &&
         mproc__queue_frames(queue, fd[0]) == 0) { /* getters may sleep in poll: give it a frame */
@@ -4262,7 +4280,8 @@ MPROC__FN ssize_t mproc__ring_move(mproc_ring *r, char *items, size_t n, bool pu
     }
     if (slept) {
         mproc__waits_on(NULL);
-        if (put ? mproc_ring_size(r) < r->capacity : mproc_ring_size(r) > 0) mproc__flag_wake(sleep, 1);
+        if (moved == MPROC_ECLOSED) mproc__flag_end(sleep);
+        else if (put ? mproc_ring_size(r) < r->capacity : mproc_ring_size(r) > 0) mproc__flag_wake(sleep, 1);
     }
     return done > 0 ? (ssize_t)done : moved;
 }
@@ -4289,8 +4308,8 @@ MPROC_DEF int mproc_ring_close(mproc_ring *ring) {
     if (error != 0) return error;
     MPROC__STORE(&ring->closed, 1);
     mproc__mutex_unlock(&mproc__ring_at(ring, true)->lock);
-    mproc__futex_wake(&ring->sleep[false], INT32_MAX);
-    mproc__futex_wake(&ring->sleep[true], INT32_MAX);
+    mproc__flag_end(&ring->sleep[false]);
+    mproc__flag_end(&ring->sleep[true]);
     return 0;
 }
 
@@ -4722,10 +4741,11 @@ MPROC__FN void mproc__worker_loop(mproc_pool *pool, mproc__worker *me) {
             tasks += f->job.count;
             mproc__worker_run(pool, me, f);
         } else {
-            if (MPROC__LOAD(&pool->quit)) return;
+            if (MPROC__LOAD(&pool->quit)) break;
             mproc__worker_sleep(pool);
         }
     }
+    mproc__flag_end(&pool->work); /* others look whether they shall leave too */
 }
 
 MPROC__FN void mproc__worker_main(mproc_pool *pool, mproc__worker *me) {
@@ -4967,8 +4987,8 @@ MPROC__FN void mproc__supervisor_end(mproc_pool *pool) {
         if (mproc__state(word) == MPROC__RUNNING || (mproc__state(word) == MPROC__READY && left))
             mproc__slot_end(f, word, mproc__pool_lost(pool), 0);
     }
-    mproc__flag_wake(&pool->watch, INT32_MAX);
-    mproc__futex_wake(&pool->space, INT32_MAX);
+    mproc__flag_end(&pool->watch);
+    mproc__flag_end(&pool->space);
     _exit(0);
 }
 
@@ -5005,7 +5025,7 @@ MPROC__FN void mproc__supervisor_loop(mproc__supervisor *s, const sigset_t *all)
         if (mproc__cas32(&s->pool->fd_rung, 1, 2)) mproc__supervisor_ring(s->pool);
         if (mproc__supervisor_drained(s)) {
             MPROC__STORE(&s->pool->quit, 1);
-            mproc__futex_wake(&s->pool->work, INT32_MAX);
+            mproc__flag_end(&s->pool->work);
         }
         mproc__supervisor_replace(s);
         int64_t next = mproc__supervisor_limits(s);
@@ -5104,9 +5124,12 @@ MPROC__FN int mproc__pool_wait(mproc_pool *pool, const void *object, uint32_t *f
                                void *ctx, int64_t deadline) {
     int error = 0;
     mproc__waits_on(object);
-    for (;;) {
+    while (!there(ctx)) {
         MPROC__STORE(flag, 1);
-        if (there(ctx)) break;
+        if (there(ctx)) {
+            mproc__flag_end(flag);
+            break;
+        }
         if (!mproc__pool_lives(pool)) error = there(ctx) ? 0 : mproc__pool_lost(pool);
         else if (mproc__left(deadline) == 0) error = MPROC_ETIMEDOUT;
         else mproc__flag_sleep(flag, deadline);
@@ -5805,7 +5828,7 @@ MPROC_DEF int mproc_pool_close(mproc_pool *pool) {
     if (!mproc__is_pool(pool)) return MPROC_EINVAL;
     if (!MPROC__LOAD(&pool->closed)) mproc__iters_flush(pool);
     MPROC__STORE(&pool->closed, 1);
-    mproc__futex_wake(&pool->space, INT32_MAX);
+    mproc__flag_end(&pool->space);
     mproc__supervisor_call(pool);
     return 0;
 }
