@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2473
-       Fork helpers               mproc.h:227   mproc.h:2880
-       Locks                      mproc.h:265   mproc.h:1812
-       Recursive lock             mproc.h:303   mproc.h:2025
-       Semaphore                  mproc.h:313   mproc.h:2063
-       Event                      mproc.h:328   mproc.h:2134
-       Condition                  mproc.h:341   mproc.h:2193
-       Barrier                    mproc.h:366   mproc.h:2344
-       Shared values and arrays   mproc.h:382   mproc.h:1935
-       Pipe                       mproc.h:426   mproc.h:3812
-       Queue                      mproc.h:459   mproc.h:3025
-       Ring                       mproc.h:514   mproc.h:4115
-       Pool                       mproc.h:539   mproc.h:4323
-       Files                      mproc.h:666   mproc.h:6030
-       Dump                       mproc.h:696   mproc.h:6538
+       Processes                  mproc.h:151   mproc.h:2475
+       Fork helpers               mproc.h:227   mproc.h:2882
+       Locks                      mproc.h:265   mproc.h:1814
+       Recursive lock             mproc.h:303   mproc.h:2027
+       Semaphore                  mproc.h:313   mproc.h:2065
+       Event                      mproc.h:328   mproc.h:2136
+       Condition                  mproc.h:341   mproc.h:2195
+       Barrier                    mproc.h:366   mproc.h:2346
+       Shared values and arrays   mproc.h:382   mproc.h:1937
+       Pipe                       mproc.h:426   mproc.h:3819
+       Queue                      mproc.h:459   mproc.h:3027
+       Ring                       mproc.h:514   mproc.h:4122
+       Pool                       mproc.h:539   mproc.h:4330
+       Files                      mproc.h:666   mproc.h:6037
+       Dump                       mproc.h:696   mproc.h:6547
        Platform                                 mproc.h:713
-       Arena                                    mproc.h:1145
-       This process                             mproc.h:1512
-       Ports                                    mproc.h:1653
+       Arena                                    mproc.h:1147
+       This process                             mproc.h:1514
+       Ports                                    mproc.h:1655
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -781,8 +781,10 @@ typedef int64_t mproc__futex_time;
 #define MPROC__MS     ((int64_t)1000000)
 #define MPROC__SECOND ((int64_t)1000000000)
 #define MPROC__NEVER  INT64_MAX
-#define MPROC__SLICE  (100 * MPROC__MS) /* the longest sleep that does not look again: see below */
-#define MPROC__LINE   64                /* bytes of a cache line, for words that different processes write */
+#ifndef MPROC__SLICE
+#define MPROC__SLICE (100 * MPROC__MS) /* the longest sleep that does not look again: see below */
+#endif
+#define MPROC__LINE 64 /* bytes of a cache line, for words that different processes write */
 
 /* Every wait in this file follows one rule. The truth is kept by the kernel (a pipe's content, a robust
    mutex, a pidfd) or can be derived again from shared memory; a wake-up is only a hint. So each sleep lasts
@@ -3587,6 +3589,16 @@ MPROC__FN int mproc__queue_try_get(mproc_queue *q, const int fd[2], size_t capac
     return error;
 }
 
+/* The queue is closed: getters that sleep in poll are to see a frame in the empty pipe. */
+MPROC__FN void mproc__queue_wake(mproc_queue *q, const int fd[2]) {
+    mproc__frame_buffer wake;
+    if (mproc__queue_frames(q, fd[0]) != 0) return;
+    memset(&wake, 0, sizeof wake);
+    wake.head.where = MPROC__WAKE;
+    MPROC__ADD(&q->marks, 1);
+    mproc__queue_write(q, fd[1], &wake, 1);
+}
+
 /* Waits for a message's frame. */
 MPROC__FN int mproc__queue_get_frame(mproc_queue *q, const mproc_conn *conn, const int fd[2], size_t capacity,
                                      mproc__frame *f, int64_t deadline) {
@@ -3598,6 +3610,8 @@ MPROC__FN int mproc__queue_get_frame(mproc_queue *q, const mproc_conn *conn, con
         error = mproc__queue_try_get(q, fd, capacity, f, deadline);
         if (error != -EAGAIN) break;
         error = closed ? MPROC_ECLOSED : MPROC_ETIMEDOUT;
+        if (closed && conn == NULL)
+            mproc__queue_wake(q, fd); /* this may have taken the frame that was there */
         int64_t left = mproc__left(deadline);
         if (closed || left == 0) break;
         if (!waiting) mproc__waits_on(q);
@@ -3705,14 +3719,7 @@ MPROC_DEF int mproc_queue_close(mproc_queue *queue) {
     if (MPROC__SWAP(&queue->closed, 1)) return 0;
     mproc__flag_end(&queue->room);
     error = mproc__port_fds(&queue->port, fd);
-    if (error == 0 &&
-        mproc__queue_frames(queue, fd[0]) == 0) { /* getters may sleep in poll: give it a frame */
-        mproc__frame_buffer wake;
-        memset(&wake, 0, sizeof wake);
-        wake.head.where = MPROC__WAKE;
-        MPROC__ADD(&queue->marks, 1);
-        mproc__queue_write(queue, fd[1], &wake, 1);
-    }
+    if (error == 0) mproc__queue_wake(queue, fd);
     return 0;
 }
 
@@ -6187,11 +6194,13 @@ MPROC__FN void mproc__file_leave(mproc_file *f) {
    that is not open, in a child of fork or after an error, opens it. */
 MPROC__FN int mproc__file_enter(mproc_file *f, int64_t deadline) {
     if (MPROC__LOAD(&f->owner) == (uint32_t)mproc__gettid()) return 0;
-    for (uint32_t is = 0; !MPROC__CAS(&f->busy, &is, is == 0 ? 1 : 2); is = 0) {
+    uint32_t mine = 1;
+    for (uint32_t is = 0; !MPROC__CAS(&f->busy, &is, mine); is = 0) {
         int64_t left = mproc__left(deadline);
         if (left == 0) return MPROC_ETIMEDOUT;
         if (is != 2 && !mproc__cas32(&f->busy, is, 2)) continue;
         mproc__futex_wait(&f->busy, 2, mproc__least(left, MPROC__SLICE));
+        mine = 2; /* who was woken does not know whether others sleep on */
     }
     int error = f->fd < 0 ? mproc__file_open(f) : 0;
     if (error != 0) mproc__file_leave(f);
