@@ -48,10 +48,10 @@
        Shared values and arrays   mproc.h:382   mproc.h:1937
        Pipe                       mproc.h:426   mproc.h:3819
        Queue                      mproc.h:459   mproc.h:3027
-       Ring                       mproc.h:514   mproc.h:4122
-       Pool                       mproc.h:539   mproc.h:4330
-       Files                      mproc.h:666   mproc.h:6037
-       Dump                       mproc.h:696   mproc.h:6547
+       Ring                       mproc.h:514   mproc.h:4128
+       Pool                       mproc.h:539   mproc.h:4336
+       Files                      mproc.h:666   mproc.h:6043
+       Dump                       mproc.h:696   mproc.h:6553
        Platform                                 mproc.h:713
        Arena                                    mproc.h:1147
        This process                             mproc.h:1514
@@ -4012,26 +4012,32 @@ MPROC__FN void mproc__conn_let_go(mproc_conn *c) {
     MPROC__STORE(&c->pair->touched, (uint64_t)mproc__now());
 }
 
-/* The first use of an end in this process, with the other end as it stands here. */
+/* The first use of an end in this process: the other end, which it has inherited and not used, is not its any
+   more. Under the lock, for another thread may be about to use that one for the first time. */
 MPROC__FN void mproc__conn_first_use(mproc_conn *c, mproc__local_port *slot) {
+    const int none[2] = {-1, -1};
+    pthread_mutex_lock(&mproc__self.lock);
     mproc__local_port *other = &mproc__self.port[c->peer->port.number];
     mproc__conn_hold(c, mproc__self.pid, true);
-    MPROC__STORE(&slot->conn, c); /* a port that was adopted late does not know it yet */
+    slot->conn = c; /* a port that was adopted late does not know it yet */
     MPROC__STORE(&slot->user, mproc__self.pid);
-    bool inherited = MPROC__LOAD(&other->conn) == c->peer && MPROC__LOAD(&other->user) != mproc__self.pid;
-    if (!inherited || c->pair->maker == mproc__self.pid || !mproc__conn_held(c->peer, false, true)) return;
-    mproc__port_forget(&c->peer->port);
-    mproc__conn_let_go(c->peer);
+    bool inherited = other->conn == c->peer && other->user != mproc__self.pid;
+    if (inherited && c->pair->maker != mproc__self.pid && mproc__conn_held(c->peer, false, true)) {
+        mproc__port_keep(other, 0, none);
+        mproc__conn_let_go(c->peer);
+    }
+    pthread_mutex_unlock(&mproc__self.lock);
 }
 
-/* Begins a call on an end: this process's descriptors for it, and the note that it uses it. */
+/* Begins a call on an end: this process's descriptors for it, and the note that it uses it. What was dropped
+   while this thread came here is opened again. */
 MPROC__FN int mproc__conn_enter(mproc_conn *c, int fd[2]) {
     if (!mproc__tag_is(c, MPROC__CONN)) return MPROC_EINVAL;
-    int error = mproc__port_fds(&c->port, fd);
-    if (error != 0) return error;
     mproc__local_port *slot = &mproc__self.port[c->port.number];
-    if (MPROC__LOAD(&slot->user) != mproc__self.pid) mproc__conn_first_use(c, slot);
-    return 0;
+    int error;
+    while ((error = mproc__port_fds(&c->port, fd)) == 0 && MPROC__LOAD(&slot->user) != mproc__self.pid)
+        mproc__conn_first_use(c, slot);
+    return error;
 }
 
 MPROC_DEF int mproc_conn_send(mproc_conn *conn, const void *data, size_t size, double timeout) {

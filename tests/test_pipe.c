@@ -740,6 +740,33 @@ START_TEST(pipe_the_last_user_does_not_wait_for_itself) {
 }
 END_TEST
 
+static int threads_at_their_end;
+static void *send_one(void *end) {
+    __atomic_add_fetch(&threads_at_their_end, 1, __ATOMIC_SEQ_CST);
+    while (PEEK(&threads_at_their_end) < 2) continue;
+    return (void *)(intptr_t)mproc_conn_send(end, "x", 1, 0);
+}
+static int send_at_both_ends(void *arg) {
+    pthread_t other;
+    void *error;
+    (void)arg;
+    MUST_EQ(pthread_create(&other, NULL, send_one, ends[1]), 0);
+    MUST(send_one(ends[0]) == NULL);
+    MUST_EQ(pthread_join(other, &error), 0);
+    MUST(error == NULL);
+    return 0;
+}
+
+/* Whoever comes first drops the other end, which this process inherited, just when the other one uses it. */
+START_TEST(pipe_both_ends_used_at_once_by_threads_of_a_child) {
+    for (int i = 0; i < 100; i++) {
+        begin(true);
+        ck_assert_int_eq(ended(spawn(send_at_both_ends, NULL)), 0);
+        for (int k = 0; k < 2; k++) ck_assert_int_eq(mproc_conn_close(ends[k]), 0);
+    }
+}
+END_TEST
+
 /* ---- SIGPIPE --------------------------------------------------------------------------------------------
  */
 
@@ -1669,11 +1696,12 @@ SUITE_MAIN("pipe", pipe_01_06_x41_echo_of_every_size, x41_a_message_of_two_gib_a
            x12_the_end_of_the_sender_beside_siblings, x12_the_end_of_the_receiver_beside_siblings,
            pipe_the_makers_own_use_does_not_end_it_for_its_child, wait_the_fd_tells_the_end_beside_siblings,
            pipe_a_late_user_is_heard_after_the_end, pipe_the_last_user_does_not_wait_for_itself,
-           x02_sigpipe_never_comes, x02_a_reader_that_dies_while_we_are_blocked, x59_odd_timeouts,
-           x59_for_ever_however_said, x01_signals_neither_end_nor_stretch_a_wait,
-           x59_waiting_uses_no_processor, pipe_20_23_signals_during_a_transfer,
-           x49_a_send_that_timed_out_left_nothing, x42_a_sender_killed_inside_a_large_message,
-           x44_a_receiver_killed_inside_a_large_message, x47_x48_crowds_of_processes, x48_crowds_of_threads,
+           pipe_both_ends_used_at_once_by_threads_of_a_child, x02_sigpipe_never_comes,
+           x02_a_reader_that_dies_while_we_are_blocked, x59_odd_timeouts, x59_for_ever_however_said,
+           x01_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
+           pipe_20_23_signals_during_a_transfer, x49_a_send_that_timed_out_left_nothing,
+           x42_a_sender_killed_inside_a_large_message, x44_a_receiver_killed_inside_a_large_message,
+           x47_x48_crowds_of_processes, x48_crowds_of_threads,
            wait_01_02_four_streams_a_socket_and_their_ends, wait_03_04_05_06_pipes_queues_and_processes,
            wait_the_fds_of_both_kinds_of_ends, p5_pipe_made_after_the_worker, p5_pipe_whose_maker_has_ended,
            pipe_21_22_an_end_sent_through_a_pipe, pipe_24_descriptors_and_memory_come_back,

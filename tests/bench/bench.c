@@ -165,8 +165,8 @@ static const struct entry apply_peers[] = {{"mproc apply", run_our_apply, NULL, 
                                            {0}};
 static const struct entry submit_peers[] = {
     {"mproc submit", run_our_submit, NULL, 0, NULL}, ASK("CPython Pool.apply_async", "submit", 0), {0}};
-static const struct entry work_peers[] = {{"mproc parallel_for", run_our_work_for, NULL, 1, NULL},
-                                          {"mproc map", run_our_work_map, NULL, 1, NULL},
+static const struct entry work_peers[] = {{"mproc map", run_our_work_map, NULL, 1, NULL},
+                                          {"mproc parallel_for", run_our_work_for, NULL, 1, NULL},
                                           {"OpenMP dynamic,1", run_openmp_work, NULL, 1, NULL},
                                           {"one process alone", run_work_alone, NULL, 1, NULL},
                                           {0}};
