@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2475
-       Fork helpers               mproc.h:227   mproc.h:2882
-       Locks                      mproc.h:265   mproc.h:1814
-       Recursive lock             mproc.h:303   mproc.h:2027
-       Semaphore                  mproc.h:313   mproc.h:2065
-       Event                      mproc.h:328   mproc.h:2136
-       Condition                  mproc.h:341   mproc.h:2195
-       Barrier                    mproc.h:366   mproc.h:2346
-       Shared values and arrays   mproc.h:382   mproc.h:1937
-       Pipe                       mproc.h:426   mproc.h:3819
-       Queue                      mproc.h:459   mproc.h:3027
-       Ring                       mproc.h:514   mproc.h:4128
-       Pool                       mproc.h:539   mproc.h:4336
-       Files                      mproc.h:666   mproc.h:6043
-       Dump                       mproc.h:696   mproc.h:6553
+       Processes                  mproc.h:151   mproc.h:2485
+       Fork helpers               mproc.h:227   mproc.h:2892
+       Locks                      mproc.h:265   mproc.h:1818
+       Recursive lock             mproc.h:303   mproc.h:2031
+       Semaphore                  mproc.h:313   mproc.h:2069
+       Event                      mproc.h:328   mproc.h:2140
+       Condition                  mproc.h:341   mproc.h:2199
+       Barrier                    mproc.h:366   mproc.h:2356
+       Shared values and arrays   mproc.h:382   mproc.h:1941
+       Pipe                       mproc.h:426   mproc.h:3829
+       Queue                      mproc.h:459   mproc.h:3037
+       Ring                       mproc.h:514   mproc.h:4138
+       Pool                       mproc.h:539   mproc.h:4346
+       Files                      mproc.h:666   mproc.h:6053
+       Dump                       mproc.h:696   mproc.h:6563
        Platform                                 mproc.h:713
        Arena                                    mproc.h:1147
-       This process                             mproc.h:1514
-       Ports                                    mproc.h:1655
+       This process                             mproc.h:1518
+       Ports                                    mproc.h:1659
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1449,11 +1449,15 @@ MPROC__FN int mproc__arena_map(void) {
 static __thread mproc__seat *mproc__own_seat;
 static pthread_key_t mproc__seat_key; /* so that a thread leaves its seat when it ends */
 
+MPROC__FN uint64_t mproc__own_who(void) { return (uint64_t)getpid() << 32 | (uint32_t)mproc__gettid(); }
+MPROC__FN bool mproc__who_alive(uint64_t who) {
+    return mproc__alive((pid_t)(who >> 32), (pid_t)(who & UINT32_MAX));
+}
+
 /* Asking the system as well is for qemu-user: it does not tell the kernel which mutexes a thread holds. */
 MPROC__FN bool mproc__seat_alive(const mproc__seat *s) {
     uint64_t who = MPROC__LOAD(&s->who);
-    return who != 0 && mproc__mutex_holder(&s->taken) == (uint32_t)who &&
-           mproc__alive((pid_t)(who >> 32), (pid_t)(who & UINT32_MAX));
+    return who != 0 && mproc__mutex_holder(&s->taken) == (uint32_t)who && mproc__who_alive(who);
 }
 
 /* One seat more, by this thread or another; false when there is no room. Without a lock, whose holder might
@@ -1473,7 +1477,7 @@ MPROC__FN bool mproc__seat_claim(mproc__seat *s) {
     if (error != 0) mproc__mutex_repaired(&s->taken);
     MPROC__STORE(&s->waiting, 0);
     MPROC__STORE(&s->getting, 0);
-    MPROC__STORE(&s->who, (uint64_t)getpid() << 32 | (uint32_t)mproc__gettid());
+    MPROC__STORE(&s->who, mproc__own_who());
     return true;
 }
 
@@ -2203,8 +2207,9 @@ MPROC_DEF int mproc_event_free(mproc_event *event) { return mproc__unawaited_fre
 typedef struct mproc__waiter mproc__waiter;
 struct mproc__waiter {
     mproc__waiter *next;
-    uint32_t pid, tid;
-    uint32_t asleep; /* flag: 1 until notified */
+    mproc__u64 who;    /* pid << 32 | tid */
+    mproc__seat *seat; /* which tells of its death, or NULL */
+    uint32_t asleep;   /* flag: 1 until notified */
 };
 
 struct mproc_condition {
@@ -2231,6 +2236,11 @@ MPROC_DEF int mproc_condition_release(mproc_condition *condition) {
     return mproc__tag_is(condition, MPROC__CONDITION) ? mproc_lock_release(condition->lock) : MPROC_EINVAL;
 }
 
+MPROC__FN bool mproc__waiter_alive(const mproc__waiter *w) {
+    if (w->seat == NULL) return mproc__who_alive(w->who);
+    return MPROC__LOAD(&w->seat->who) == w->who && mproc__seat_alive(w->seat);
+}
+
 /* With the lock held: takes an entry out of the list and frees it. */
 MPROC__FN void mproc__waiter_remove(mproc_condition *c, mproc__waiter *w) {
     mproc__waiter **link = &c->first;
@@ -2245,7 +2255,7 @@ MPROC__FN void mproc__condition_notify(mproc_condition *c, size_t n) {
         next = w->next;
         bool notified = MPROC__LOAD(&w->asleep) == 0;
         if (n == 0 && !notified) continue;
-        if (!mproc__alive((pid_t)w->pid, (pid_t)w->tid)) {
+        if (!mproc__waiter_alive(w)) {
             mproc__waiter_remove(c, w);
             if (notified && n != SIZE_MAX) n++;
         } else if (!notified) {
@@ -2272,8 +2282,8 @@ MPROC_DEF int mproc_condition_notify_all(mproc_condition *condition) {
 MPROC__FN mproc__waiter *mproc__waiter_enter(mproc_condition *c) {
     mproc__waiter *w = (mproc__waiter *)mproc__alloc(sizeof *w, true), **link = &c->first;
     if (w == NULL) return NULL;
-    w->pid = (uint32_t)getpid();
-    w->tid = (uint32_t)mproc__gettid();
+    w->who = mproc__own_who();
+    w->seat = mproc__seat_get();
     w->asleep = 1;
     while (*link != NULL) link = &(*link)->next;
     MPROC__STORE(link, w);
@@ -2333,7 +2343,7 @@ MPROC_DEF int mproc_condition_free(mproc_condition *condition) {
     if (!mproc__tag_is(condition, MPROC__CONDITION)) return MPROC_EINVAL;
     if (mproc__awaited(condition)) return MPROC_EBUSY;
     for (const mproc__waiter *w = condition->first; w != NULL; w = w->next) /* notified, and not back yet */
-        if (mproc__alive((pid_t)w->pid, (pid_t)w->tid)) return MPROC_EBUSY;
+        if (mproc__waiter_alive(w)) return MPROC_EBUSY;
     int error = mproc__lock_retire(&condition->own);
     if (error != 0) return error;
     for (mproc__waiter *w = condition->first, *next; w != NULL; w = next) { /* the dead */

@@ -280,13 +280,16 @@ START_TEST(x34_x35_x36_killed_waiters_hold_up_nobody) {
 }
 END_TEST
 
-/* As if the dead one's number were a living process's now: its seat names this process's parent. */
+/* As if the dead one's number were a living process's now: its traces name this process's parent. */
 static void number_comes_again(pid_t dead) {
+    mproc__waiter *in_list = what->wait == condition_wait ? ((mproc_condition *)object)->first : NULL;
     uint64_t living = (uint64_t)getppid() << 32 | (uint32_t)getppid();
     for (uint32_t i = 0; i < mproc__shared->seats_used; i++) {
         mproc__seat *seat = &mproc__shared->seat[i];
         if (seat->who >> 32 == (uint64_t)dead) seat->who = living;
     }
+    for (; in_list != NULL; in_list = in_list->next)
+        if (in_list->who >> 32 == (uint64_t)dead) in_list->who = living;
 }
 
 START_TEST(x38_free_while_somebody_waits) {
@@ -311,7 +314,7 @@ START_TEST(x38_free_while_somebody_waits) {
             what->block(object);
             pid_t dead = blocked(waiter, NULL);
             kill_and_collect(dead);
-            if (again && what->wait != condition_wait) number_comes_again(dead);
+            if (again) number_comes_again(dead);
             what->unblock(object);
             unmake();
             ck_assert_int_eq(what->release(object), MPROC_EINVAL);
