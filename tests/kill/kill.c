@@ -591,7 +591,7 @@ static void condition_unblock(void) { /* a companion waits behind the victim */
 }
 static bool condition_entry(pid_t pid, bool notified) {
     for (mproc__waiter *one = w.condition->first; one != NULL; one = one->next)
-        if (one->pid == (uint32_t)pid && (one->asleep == 0) == notified) return true;
+        if (one->who >> 32 == (uint64_t)pid && (one->asleep == 0) == notified) return true;
     return false;
 }
 static void condition_wait_check(void) {
