@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2485
-       Fork helpers               mproc.h:227   mproc.h:2892
-       Locks                      mproc.h:265   mproc.h:1818
-       Recursive lock             mproc.h:303   mproc.h:2031
-       Semaphore                  mproc.h:313   mproc.h:2069
-       Event                      mproc.h:328   mproc.h:2140
-       Condition                  mproc.h:341   mproc.h:2199
-       Barrier                    mproc.h:366   mproc.h:2356
-       Shared values and arrays   mproc.h:382   mproc.h:1941
-       Pipe                       mproc.h:426   mproc.h:3829
-       Queue                      mproc.h:459   mproc.h:3037
-       Ring                       mproc.h:514   mproc.h:4138
-       Pool                       mproc.h:539   mproc.h:4346
-       Files                      mproc.h:666   mproc.h:6053
-       Dump                       mproc.h:696   mproc.h:6563
+       Processes                  mproc.h:151   mproc.h:2476
+       Fork helpers               mproc.h:227   mproc.h:2883
+       Locks                      mproc.h:265   mproc.h:1809
+       Recursive lock             mproc.h:303   mproc.h:2022
+       Semaphore                  mproc.h:313   mproc.h:2060
+       Event                      mproc.h:328   mproc.h:2131
+       Condition                  mproc.h:341   mproc.h:2190
+       Barrier                    mproc.h:366   mproc.h:2347
+       Shared values and arrays   mproc.h:382   mproc.h:1932
+       Pipe                       mproc.h:426   mproc.h:3815
+       Queue                      mproc.h:459   mproc.h:3028
+       Ring                       mproc.h:514   mproc.h:4128
+       Pool                       mproc.h:539   mproc.h:4336
+       Files                      mproc.h:666   mproc.h:6047
+       Dump                       mproc.h:696   mproc.h:6560
        Platform                                 mproc.h:713
-       Arena                                    mproc.h:1147
-       This process                             mproc.h:1518
-       Ports                                    mproc.h:1659
+       Arena                                    mproc.h:1138
+       This process                             mproc.h:1509
+       Ports                                    mproc.h:1650
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -894,9 +894,10 @@ MPROC__FN void mproc__flag_end(uint32_t *flag) {
 
 /* Spinning: what another processor is about to do comes sooner than a sleep and a wake-up would take, so
    before the first sleep of a wait the word is watched for a moment: long enough for the other side to be
-   woken and to answer, for then both are awake and need no more wake-ups. Now and then it gives way, for what
-   it watches for may need this very processor. Each thread learns whether that pays: where it does not (waits
-   are long) it gives up, and tries again ever more rarely. Never with a single processor. */
+   woken and to answer, for then both are awake and need no more wake-ups. Each thread learns whether that
+   pays: where it does not (both sides share a processor, or waits are long) it gives up, and tries again ever
+   more rarely. Never with a single processor. It does not yield in between: that would help a pool with more
+   processes than processors, but where others keep these busy each yield lasts a turn of all of them. */
 static bool mproc__spinning_helps; /* more than one processor; set when the arena is made, copied by fork */
 static __thread int mproc__spin_luck = 8; /* above 0: spin */
 
@@ -924,15 +925,6 @@ MPROC__FN void mproc__spin_end(bool worked) {
     else mproc__spin_luck = mproc__spin_luck < 0 ? 1 : mproc__spin_luck < 8 ? mproc__spin_luck + 1 : 8;
 }
 
-/* Others run first, if there are any here. Their time counts as looks, 16 ms as all of them, so that no
-   timeout is overrun by many turns of theirs. */
-MPROC__FN int mproc__spins_yield(int left) {
-    int64_t began = mproc__now();
-    sched_yield();
-    int64_t looks = (mproc__now() - began) / 4096;
-    return looks < left ? left - (int)looks : 1;
-}
-
 /* for (int spins = mproc__spin_begin(); mproc__spins(&spins, seen);) seen = ... */
 MPROC__FN bool mproc__spins(int *left, bool seen) {
     if (*left == 0) return false;
@@ -940,8 +932,7 @@ MPROC__FN bool mproc__spins(int *left, bool seen) {
         mproc__spin_end(seen);
         return false;
     }
-    if (*left % 64 == 0) *left = mproc__spins_yield(*left);
-    else mproc__relax();
+    mproc__relax();
     return true;
 }
 
@@ -3599,16 +3590,6 @@ MPROC__FN int mproc__queue_try_get(mproc_queue *q, const int fd[2], size_t capac
     return error;
 }
 
-/* The queue is closed: getters that sleep in poll are to see a frame in the empty pipe. */
-MPROC__FN void mproc__queue_wake(mproc_queue *q, const int fd[2]) {
-    mproc__frame_buffer wake;
-    if (mproc__queue_frames(q, fd[0]) != 0) return;
-    memset(&wake, 0, sizeof wake);
-    wake.head.where = MPROC__WAKE;
-    MPROC__ADD(&q->marks, 1);
-    mproc__queue_write(q, fd[1], &wake, 1);
-}
-
 /* Waits for a message's frame. */
 MPROC__FN int mproc__queue_get_frame(mproc_queue *q, const mproc_conn *conn, const int fd[2], size_t capacity,
                                      mproc__frame *f, int64_t deadline) {
@@ -3620,8 +3601,6 @@ MPROC__FN int mproc__queue_get_frame(mproc_queue *q, const mproc_conn *conn, con
         error = mproc__queue_try_get(q, fd, capacity, f, deadline);
         if (error != -EAGAIN) break;
         error = closed ? MPROC_ECLOSED : MPROC_ETIMEDOUT;
-        if (closed && conn == NULL)
-            mproc__queue_wake(q, fd); /* this may have taken the frame that was there */
         int64_t left = mproc__left(deadline);
         if (closed || left == 0) break;
         if (!waiting) mproc__waits_on(q);
@@ -3729,7 +3708,14 @@ MPROC_DEF int mproc_queue_close(mproc_queue *queue) {
     if (MPROC__SWAP(&queue->closed, 1)) return 0;
     mproc__flag_end(&queue->room);
     error = mproc__port_fds(&queue->port, fd);
-    if (error == 0) mproc__queue_wake(queue, fd);
+    if (error == 0 &&
+        mproc__queue_frames(queue, fd[0]) == 0) { /* getters may sleep in poll: give it a frame */
+        mproc__frame_buffer wake;
+        memset(&wake, 0, sizeof wake);
+        wake.head.where = MPROC__WAKE;
+        MPROC__ADD(&queue->marks, 1);
+        mproc__queue_write(queue, fd[1], &wake, 1);
+    }
     return 0;
 }
 
@@ -4026,28 +4012,32 @@ MPROC__FN void mproc__conn_let_go(mproc_conn *c) {
    more. Under the lock, for another thread may be about to use that one for the first time. */
 MPROC__FN void mproc__conn_first_use(mproc_conn *c, mproc__local_port *slot) {
     const int none[2] = {-1, -1};
-    pthread_mutex_lock(&mproc__self.lock);
     mproc__local_port *other = &mproc__self.port[c->peer->port.number];
-    mproc__conn_hold(c, mproc__self.pid, true);
-    slot->conn = c; /* a port that was adopted late does not know it yet */
-    MPROC__STORE(&slot->user, mproc__self.pid);
-    bool inherited = other->conn == c->peer && other->user != mproc__self.pid;
-    if (inherited && c->pair->maker != mproc__self.pid && mproc__conn_held(c->peer, false, true)) {
-        mproc__port_keep(other, 0, none);
-        mproc__conn_let_go(c->peer);
+    pthread_mutex_lock(&mproc__self.lock);
+    if (slot->serial == c->port.serial) { /* not dropped or closed by another thread just now */
+        mproc__conn_hold(c, mproc__self.pid, true);
+        slot->conn = c; /* a port that was adopted late does not know it yet */
+        MPROC__STORE(&slot->user, mproc__self.pid);
+        bool inherited = other->conn == c->peer && other->user != mproc__self.pid;
+        if (inherited && c->pair->maker != mproc__self.pid && mproc__conn_held(c->peer, false, true)) {
+            mproc__port_keep(other, 0, none);
+            mproc__conn_let_go(c->peer);
+        }
     }
     pthread_mutex_unlock(&mproc__self.lock);
 }
 
-/* Begins a call on an end: this process's descriptors for it, and the note that it uses it. What was dropped
-   while this thread came here is opened again. */
+/* Begins a call on an end: this process's descriptors for it, and the note that it uses it. Once that is
+   there nobody drops them; what was dropped before is opened again. */
 MPROC__FN int mproc__conn_enter(mproc_conn *c, int fd[2]) {
     if (!mproc__tag_is(c, MPROC__CONN)) return MPROC_EINVAL;
     mproc__local_port *slot = &mproc__self.port[c->port.number];
-    int error;
-    while ((error = mproc__port_fds(&c->port, fd)) == 0 && MPROC__LOAD(&slot->user) != mproc__self.pid)
+    for (;;) {
+        bool used = MPROC__LOAD(&slot->user) == mproc__self.pid; /* before looking for the descriptors */
+        int error = mproc__port_fds(&c->port, fd);
+        if (error != 0 || used) return error;
         mproc__conn_first_use(c, slot);
-    return error;
+    }
 }
 
 MPROC_DEF int mproc_conn_send(mproc_conn *conn, const void *data, size_t size, double timeout) {
@@ -4303,7 +4293,7 @@ MPROC__FN ssize_t mproc__ring_move(mproc_ring *r, char *items, size_t n, bool pu
     }
     if (slept) {
         mproc__waits_on(NULL);
-        if (moved == MPROC_ECLOSED) mproc__flag_end(sleep);
+        if (MPROC__LOAD(&r->closed)) mproc__flag_end(sleep);
         else if (put ? mproc_ring_size(r) < r->capacity : mproc_ring_size(r) > 0) mproc__flag_wake(sleep, 1);
     }
     return done > 0 ? (ssize_t)done : moved;
@@ -4768,7 +4758,7 @@ MPROC__FN void mproc__worker_loop(mproc_pool *pool, mproc__worker *me) {
             mproc__worker_sleep(pool);
         }
     }
-    mproc__flag_end(&pool->work); /* others look whether they shall leave too */
+    if (MPROC__LOAD(&pool->quit)) mproc__flag_end(&pool->work); /* others shall leave too */
 }
 
 MPROC__FN void mproc__worker_main(mproc_pool *pool, mproc__worker *me) {
@@ -4968,7 +4958,7 @@ MPROC__FN void mproc__supervisor_round(mproc__supervisor *s) {
         if (s->round >= slots) s->round = 0;
         mproc__slot_tidy(s, mproc__slot(s->pool, s->round++));
     }
-    if (MPROC__LOAD(&s->pool->fd_wanted)) mproc__pool_remind(s->pool);
+    if (MPROC__LOAD(&s->pool->fd_wanted) && !s->crowded) mproc__pool_remind(s->pool);
     s->segments = slots / MPROC__SEGMENT;
     s->next_round = mproc__now() + (s->crowded ? 20 * MPROC__MS : MPROC__SECOND);
 }
@@ -5146,18 +5136,22 @@ MPROC__FN bool mproc__pool_lives(mproc_pool *pool) {
 MPROC__FN int mproc__pool_wait(mproc_pool *pool, const void *object, uint32_t *flag, bool (*there)(void *),
                                void *ctx, int64_t deadline) {
     int error = 0;
+    bool raised = false; /* the flag, after the news */
     mproc__waits_on(object);
-    while (!there(ctx)) {
+    while (error == 0 && !there(ctx)) {
         MPROC__STORE(flag, 1);
-        if (there(ctx)) {
-            mproc__flag_end(flag);
-            break;
+        raised = true;
+        if (there(ctx)) break;
+        if (!mproc__pool_lives(pool)) {
+            error = there(ctx) ? 0 : mproc__pool_lost(pool);
+        } else if (mproc__left(deadline) == 0) {
+            error = MPROC_ETIMEDOUT;
+        } else {
+            mproc__flag_sleep(flag, deadline);
+            raised = false;
         }
-        if (!mproc__pool_lives(pool)) error = there(ctx) ? 0 : mproc__pool_lost(pool);
-        else if (mproc__left(deadline) == 0) error = MPROC_ETIMEDOUT;
-        else mproc__flag_sleep(flag, deadline);
-        if (error != 0) break;
     }
+    if (raised && error != MPROC_ETIMEDOUT) mproc__flag_end(flag);
     mproc__waits_on(NULL);
     return error;
 }
@@ -6213,7 +6207,10 @@ MPROC__FN int mproc__file_enter(mproc_file *f, int64_t deadline) {
     uint32_t mine = 1;
     for (uint32_t is = 0; !MPROC__CAS(&f->busy, &is, mine); is = 0) {
         int64_t left = mproc__left(deadline);
-        if (left == 0) return MPROC_ETIMEDOUT;
+        if (left == 0) {
+            if (mine == 2) mproc__futex_wake(&f->busy, 1); /* it may have been woken, and others not */
+            return MPROC_ETIMEDOUT;
+        }
         if (is != 2 && !mproc__cas32(&f->busy, is, 2)) continue;
         mproc__futex_wait(&f->busy, 2, mproc__least(left, MPROC__SLICE));
         mine = 2; /* who was woken does not know whether others sleep on */
