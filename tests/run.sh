@@ -46,7 +46,7 @@ report() {
     if [ "$code" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi # all counted passed, then it failed: at its exit, say
     echo "== $2: $p passed, $f failed, $seconds s"
     show "$2"
-    [ "$f" -eq 0 ] || { echo "== $2"; grep -E ':[FE]:|^FAIL|^-- ' "$log"; echo "-- exit code $code"; } >>"$tmp/failures"
+    [ "$f" -eq 0 ] || { echo "== $2"; grep -E ':[FE]:|^FAIL|^-- ' "$log" || tail -n 5 "$log"; echo "-- exit code $code"; } >>"$tmp/failures"
     passed=$((passed + p)) failed=$((failed + f))
 }
 

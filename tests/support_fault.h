@@ -106,6 +106,7 @@ static struct fault_state {    /* shared, so that calls of children can be made 
     pid_t process;             /* whose calls; 0: those of its children */
     pid_t starter;             /* who armed it */
     const fault_rule *lasting; /* calls under this rule go on failing */
+    const char *only;          /* only calls with this in their text count; NULL: all */
     bool lasts;                /* what fails once, goes on failing, where the rule says so */
     char text[160];            /* of the call that failed first */
     int used[FAULT_RULES];     /* how often each rule made a call fail */
@@ -132,6 +133,10 @@ static inline void fault_arm(int nth, int way, int whose, bool lasts) {
     __atomic_store_n(&fault->nth, nth, __ATOMIC_SEQ_CST);
 }
 
+/* Until told otherwise only calls with this in their text count, so that the first of them surely fails,
+   whatever other processes call meanwhile. Not while armed. NULL: all. */
+static inline void fault_only(const char *with) { fault->only = with; }
+
 /* How many calls failed since. */
 static inline int fault_disarm(void) {
     __atomic_store_n(&fault->nth, 0, __ATOMIC_SEQ_CST);
@@ -152,6 +157,7 @@ static inline bool fault_hits(const char *text) {
     int nth = __atomic_load_n(&fault->nth, __ATOMIC_SEQ_CST);
     if (nth == 0) return false;
     if (fault->process != 0 ? fault->process != getpid() : fault->starter == getpid()) return false;
+    if (fault->only != NULL && strstr(text, fault->only) == NULL) return false;
     const fault_rule *r = fault_rule_of(text);
     if (r == NULL || r->errors[fault->way] == 0) return false;
     if (fault->lasts && (!r->lasts || r->errors[fault->way] == EINTR)) return false;
