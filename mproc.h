@@ -37,21 +37,21 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2476
-       Fork helpers               mproc.h:227   mproc.h:2883
+       Processes                  mproc.h:151   mproc.h:2475
+       Fork helpers               mproc.h:227   mproc.h:2882
        Locks                      mproc.h:265   mproc.h:1809
        Recursive lock             mproc.h:303   mproc.h:2022
        Semaphore                  mproc.h:313   mproc.h:2060
        Event                      mproc.h:328   mproc.h:2131
-       Condition                  mproc.h:341   mproc.h:2190
-       Barrier                    mproc.h:366   mproc.h:2347
+       Condition                  mproc.h:341   mproc.h:2189
+       Barrier                    mproc.h:366   mproc.h:2346
        Shared values and arrays   mproc.h:382   mproc.h:1932
-       Pipe                       mproc.h:426   mproc.h:3815
-       Queue                      mproc.h:459   mproc.h:3028
-       Ring                       mproc.h:514   mproc.h:4128
-       Pool                       mproc.h:539   mproc.h:4336
-       Files                      mproc.h:666   mproc.h:6047
-       Dump                       mproc.h:696   mproc.h:6560
+       Pipe                       mproc.h:426   mproc.h:3850
+       Queue                      mproc.h:459   mproc.h:3027
+       Ring                       mproc.h:514   mproc.h:4163
+       Pool                       mproc.h:539   mproc.h:4371
+       Files                      mproc.h:666   mproc.h:6082
+       Dump                       mproc.h:696   mproc.h:6595
        Platform                                 mproc.h:713
        Arena                                    mproc.h:1138
        This process                             mproc.h:1509
@@ -2171,16 +2171,15 @@ MPROC_DEF int mproc_event_wait(mproc_event *event, double timeout) {
     if (first & 1) return 0;
     if (deadline == 0) return MPROC_ETIMEDOUT;
     bool was_set = false, in_time = true;
+    mproc__waits_on(event); /* before spinning: who frees the event must know */
     for (int spins = mproc__spin_begin(); mproc__spins(&spins, was_set);)
         was_set = (__atomic_load_n(&event->word, __ATOMIC_ACQUIRE) & sets) != (first & sets);
-    if (was_set) return 0;
-    mproc__waits_on(event);
-    do {
+    while (!was_set && in_time) {
         uint32_t word = MPROC__LOAD(&event->word);
         while ((word & sets) == (first & sets) && !MPROC__CAS(&event->word, &word, word | 2)) continue;
         was_set = (word & sets) != (first & sets);
         if (!was_set) in_time = mproc__nap(&event->word, word | 2, deadline);
-    } while (!was_set && in_time);
+    }
     mproc__waits_on(NULL);
     return was_set ? 0 : MPROC_ETIMEDOUT;
 }
@@ -3038,7 +3037,9 @@ MPROC_DEF void mproc_exit(int exitcode) {
    - back, a list of messages that somebody got and could not take (MPROC_EMSGSIZE): they are first in the
      queue. get_lock guards it. As long as every getter's buffer holds the largest message ever put, getters
    do without that lock; the first that does not makes all of them `careful`, and waits for those that are
-   just reading without it. So nobody gets a later message while an earlier one is being put back.
+   just reading without it. So nobody gets a later message while an earlier one is being put back. Who puts
+   a larger one than ever waits for getters that may still go by the old size; one that is stopped is not
+   waited for long, and puts back what does not fit.
    - taken, the messages got and not yet marked by task_done. A getter notes in its seat that it is at work
      before it reads, counts, and clears the note when it is through with the message: so a join that finds
    the pipe empty and nobody living at work sees every message either there, or counted, or lost with a dead
@@ -3068,7 +3069,8 @@ struct mproc_queue {
     uint32_t closed;
     uint32_t marks;  /* frames in the pipe that are no messages */
     uint32_t unsure; /* whoever holds get_lock is about to add or to read one: if it dies, they are counted */
-    size_t largest;  /* of all messages ever put */
+    size_t largest;  /* of all messages put or about to be */
+    size_t settled;  /* of those, the largest that every getter knows of which is about to read */
     uint32_t careful; /* a getter with too small a buffer has been seen: from then on all take get_lock */
     mproc__message *back;
     char apart[MPROC__LINE]; /* what stands above hardly changes, what follows does at each message */
@@ -3228,12 +3230,18 @@ MPROC__FN bool mproc__queue_await_others(const mproc_queue *q) {
     return true;
 }
 
-/* Before the first message of a new largest size is put: getters that looked at the old size are through. */
+MPROC__FN void mproc__raise(size_t *to, size_t size) {
+    size_t old = MPROC__LOAD(to);
+    while (old < size && !MPROC__CAS(to, &old, size)) continue;
+}
+
+/* Before a message of a new largest size is put: getters that looked at the old size are through. Each putter
+   waits until one has settled that: the first may be killed, or be slower than the second. */
 MPROC__FN void mproc__queue_note_largest(mproc_queue *q, size_t size) {
-    size_t old = MPROC__LOAD(&q->largest);
-    if (old >= size) return;
-    while (old < size && !MPROC__CAS(&q->largest, &old, size)) continue;
+    if (size <= MPROC__LOAD(&q->settled)) return;
+    mproc__raise(&q->largest, size);
     mproc__queue_await_others(q);
+    mproc__raise(&q->settled, size);
 }
 
 /* Length */
@@ -3271,8 +3279,8 @@ MPROC__FN void mproc__queue_get_lock(mproc_queue *q, int fd, int64_t deadline, i
 
 MPROC__FN size_t mproc__queue_length(mproc_queue *q, int fd) {
     size_t n = mproc__queue_frames(q, fd);
-    if (MPROC__LOAD(&q->back) == NULL && MPROC__LOAD(&q->marks) == 0) return n;
-    int error;
+    if (MPROC__LOAD(&q->back) == NULL && MPROC__LOAD(&q->marks) == 0 && !MPROC__LOAD(&q->careful)) return n;
+    int error; /* `careful`: with get_lock held a message may be on its way from the pipe to `back` */
     mproc__queue_get_lock(q, fd, mproc__now() + MPROC__SLICE / 2, &error);
     if (error != 0) return n; /* its holder is stopped: nearly right */
     n = mproc__queue_frames(q, fd);
@@ -3369,9 +3377,9 @@ MPROC__FN ssize_t mproc__queue_put_frames(mproc_queue *q, const mproc_conn *conn
         mproc__queue_await_room(q, fd, deadline);
     }
     if (waiting) {
-        mproc__waits_on(NULL);
         if (put == MPROC_ECLOSED) mproc__flag_end(&q->room);
         else mproc__futex_wake(&q->room, 1); /* another putter may sleep, and there may be room for it too */
+        mproc__waits_on(NULL);
     }
     return done > 0 ? (ssize_t)done : put;
 }
@@ -3384,7 +3392,7 @@ MPROC_DEF int mproc_queue_put(mproc_queue *queue, const void *data, size_t size,
         return MPROC_EINVAL;
     if (MPROC__LOAD(&queue->closed)) return MPROC_ECLOSED;
     if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
-    if (size > MPROC__LOAD(&queue->largest)) mproc__queue_note_largest(queue, size);
+    mproc__queue_note_largest(queue, size);
     if ((error = mproc__frame_pack(queue, &frame.head, data, size)) != 0) return error;
     ssize_t put = mproc__queue_put_frames(queue, NULL, fd, frame.bytes, 1, deadline);
     if (put == 1) return 0;
@@ -3456,7 +3464,9 @@ MPROC__FN void mproc__queue_count(mproc_queue *q, size_t got) {
 /* One message's frame from the pipe, or -EAGAIN. Without get_lock -EINTR tells that it is needed. */
 MPROC__FN int mproc__queue_read_one(mproc_queue *q, int fd, mproc__frame *f, size_t capacity, bool locked) {
     ssize_t n;
-    if (!locked && (MPROC__LOAD(&q->careful) || capacity < MPROC__LOAD(&q->largest))) return -EINTR;
+    bool seated = mproc__own_seat != NULL; /* else putters do not know to wait */
+    if (!locked && (!seated || MPROC__LOAD(&q->careful) || capacity < MPROC__LOAD(&q->largest)))
+        return -EINTR;
     uint32_t unsure = MPROC__LOAD(&q->unsure);
     if (locked && MPROC__LOAD(&q->marks) != 0) MPROC__STORE(&q->unsure, 1);
     while ((n = mproc__queue_read(q, fd, f, 1)) > 0 && mproc__queue_skips(q, f)) continue;
@@ -3555,6 +3565,23 @@ MPROC__FN int mproc__queue_read_fitting(mproc_queue *q, const int fd[2], size_t 
     return error;
 }
 
+/* Frames that were got without get_lock, of which the first does not fit the getter's buffer: it was stopped
+   between its look at `largest` and its read for longer than putters wait. They are not counted as taken.
+   Having read them it must not give up for want of memory or of the lock. */
+MPROC__FN void mproc__queue_return(mproc_queue *q, const int fd[2], char *frames, size_t n) {
+    int error;
+    mproc__queue_get_lock(q, fd[0], MPROC__NEVER, &error);
+    while (n-- > 0) {
+        mproc__frame *f = (mproc__frame *)(void *)(frames + n * q->frame);
+        mproc__message *spare = NULL;
+        if (mproc__queue_skips(q, f)) continue;
+        while (f->where == MPROC__INLINE && (spare = mproc__queue_spare(q)) == NULL) mproc__sleep(MPROC__MS);
+        MPROC__ADD(&q->taken, 2);
+        mproc__queue_put_back(q, fd, f, spare);
+    }
+    if (error == 0) mproc__mutex_unlock(&q->get_lock);
+}
+
 /* A pipe has ended: its descriptor tells so from now on. */
 MPROC__FN void mproc__queue_mark_end(mproc_queue *q, const int fd[2]) {
     int error;
@@ -3585,6 +3612,11 @@ MPROC__FN int mproc__queue_try_get(mproc_queue *q, const int fd[2], size_t capac
                                    int64_t deadline) {
     mproc__queue_enter(q);
     int error = mproc__queue_read_one(q, fd[0], f, capacity, false);
+    if (error == 0 && f->size > capacity) {
+        MPROC__SUB(&q->taken, 2);
+        mproc__queue_return(q, fd, (char *)f, 1);
+        error = MPROC_EMSGSIZE;
+    }
     if (error == -EINTR) error = mproc__queue_try_careful(q, fd, capacity, f, deadline);
     if (error != 0) mproc__queue_leave();
     return error;
@@ -3654,8 +3686,7 @@ MPROC__FN void mproc__frame_unpack_padded(const mproc__frame *f, char *item, siz
     if (used < size) memset(item + used, 0, size - used);
 }
 
-/* What is there now, many frames per call, while getters need no care; how many messages. A put of a new
-   largest message waits until this thread has left, so all of them fit. */
+/* What is there now, many frames per call, while getters need no care; how many messages. */
 MPROC__FN size_t mproc__queue_get_there(mproc_queue *q, const int fd[2], char *items, size_t n, size_t size) {
     mproc__frame_batch frames;
     size_t most = sizeof frames.bytes / q->frame, done = 0;
@@ -3663,12 +3694,15 @@ MPROC__FN size_t mproc__queue_get_there(mproc_queue *q, const int fd[2], char *i
         size_t want = n - done < most ? n - done : most, kept = 0;
         ssize_t got = 0;
         mproc__queue_enter(q);
-        if (!MPROC__LOAD(&q->careful) && size >= MPROC__LOAD(&q->largest))
+        if (mproc__own_seat != NULL && !MPROC__LOAD(&q->careful) && size >= MPROC__LOAD(&q->largest))
             got = mproc__queue_read(q, fd[0], frames.bytes, want);
         for (ssize_t i = 0; i < got; i++) {
             mproc__frame *f = (mproc__frame *)(void *)(frames.bytes + (size_t)i * q->frame);
-            if (!mproc__queue_skips(q, f))
-                mproc__frame_unpack_padded(f, items + (done + kept++) * size, size);
+            if (mproc__queue_skips(q, f)) continue;
+            if (f->size > size) {
+                mproc__queue_return(q, fd, (char *)f, (size_t)(got - i));
+                got = i;
+            } else mproc__frame_unpack_padded(f, items + (done + kept++) * size, size);
         }
         if (kept > 0) mproc__queue_count(q, kept);
         mproc__queue_leave();
@@ -3736,7 +3770,8 @@ MPROC__FN bool mproc__queue_finished(mproc_queue *q, int fd, bool *reading) {
     *reading = false;
     if (mproc__queue_length(q, fd) > 0) return false;
     *reading = mproc__queue_busy(q);
-    return !*reading && MPROC__LOAD(&q->taken) < 2;
+    if (*reading || MPROC__LOAD(&q->taken) > 1) return false;
+    return mproc__queue_length(q, fd) == 0; /* what was read at the first look may have been put back */
 }
 
 MPROC_DEF int mproc_queue_join(mproc_queue *queue, double timeout) {
@@ -4268,7 +4303,7 @@ MPROC__FN ssize_t mproc__ring_move(mproc_ring *r, char *items, size_t n, bool pu
         return MPROC_EINVAL;
     uint32_t *sleep = &r->sleep[put];
     size_t done = 0;
-    bool slept = false, spun = false;
+    bool waiting = false, spun = false;
     ssize_t moved;
     for (bool flagged = false;;) {
         moved = mproc__ring_try(r, items + done * r->size, n - done, put, deadline);
@@ -4281,20 +4316,20 @@ MPROC__FN ssize_t mproc__ring_move(mproc_ring *r, char *items, size_t n, bool pu
         }
         if (moved == 0 && mproc__left(deadline) == 0) moved = MPROC_ETIMEDOUT;
         if (moved < 0) break;
+        if (!waiting) mproc__waits_on(r); /* before spinning: who frees the ring must know */
+        waiting = true;
         if (!spun) { /* once before each sleep, the first of a wait */
             spun = true;
             if (mproc__ring_spin(r, put)) continue;
         }
         if (flagged) mproc__flag_sleep(sleep, deadline);
-        else if (!slept) mproc__waits_on(r);
-        slept = true;
         flagged = true;
         MPROC__STORE(sleep, 1); /* and one more try before the sleep */
     }
-    if (slept) {
-        mproc__waits_on(NULL);
+    if (waiting) {
         if (MPROC__LOAD(&r->closed)) mproc__flag_end(sleep);
         else if (put ? mproc_ring_size(r) < r->capacity : mproc_ring_size(r) > 0) mproc__flag_wake(sleep, 1);
+        mproc__waits_on(NULL);
     }
     return done > 0 ? (ssize_t)done : moved;
 }

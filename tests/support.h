@@ -320,6 +320,43 @@ static inline uint64_t draw(uint64_t *state) {
     return *state * 0x2545F4914F6CDD1Du >> 16;
 }
 
+/* ---- Who spins before a sleep ---- */
+
+/* A thread that is about to wait, and spins for a moment first. */
+typedef struct spinner {
+    int (*wait)(void);
+    uint32_t begun;
+    int result;
+} spinner;
+
+static inline void *spin_in_wait(void *arg) {
+    spinner *s = arg;
+    mproc__spinning_helps = true;
+    mproc__spin_luck = 8;
+    mproc__seat_get();
+    MPROC__STORE(&s->begun, 1);
+    s->result = s->wait();
+    return NULL;
+}
+
+/* Frees an object while another thread spins, waiting for it: only one that had not begun may not notice.
+   True if there was something to let go. */
+static inline bool free_beside_spinner(int (*wait)(void), int (*free_it)(void), void (*let_go)(void)) {
+    spinner s = {wait, 0, 0};
+    pthread_t thread;
+    ck_assert_int_eq(pthread_create(&thread, NULL, spin_in_wait, &s), 0);
+    while (MPROC__LOAD(&s.begun) == 0) sched_yield();
+    for (int i = 0; i < 1000; i++) mproc__relax();
+    int error = free_it();
+    if (error != 0) let_go();
+    pthread_join(thread, NULL);
+    if (error == 0) ck_assert_int_eq(s.result, MPROC_EINVAL);
+    else ck_assert_int_eq(s.result, 0);
+    if (error != 0) ck_assert_int_eq(error, MPROC_EBUSY);
+    if (error != 0) ck_assert_int_eq(free_it(), 0);
+    return error != 0;
+}
+
 /* ---- The main() of a Check program ----------------------------------------------------------------------
  */
 

@@ -111,7 +111,8 @@ static struct fault_state {    /* shared, so that calls of children can be made 
     char text[160];            /* of the call that failed first */
     int used[FAULT_RULES];     /* how often each rule made a call fail */
 } * fault;
-static long fault_blocks; /* of malloc that the library holds in this process */
+static void (*fault_before)(const char *text); /* called before each call: what happens just then */
+static long fault_blocks;                      /* of malloc that the library holds in this process */
 
 static inline void fault_start(void) {
     void *page = mmap(NULL, sizeof *fault, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -153,6 +154,7 @@ static inline const fault_rule *fault_rule_of(const char *text) {
 
 /* Is this call to fail? errno says how. */
 static inline bool fault_hits(const char *text) {
+    if (fault_before != NULL) fault_before(text);
     if (fault == NULL) return false;
     int nth = __atomic_load_n(&fault->nth, __ATOMIC_SEQ_CST);
     if (nth == 0) return false;

@@ -901,6 +901,67 @@ END_TEST
 START_TEST(fault_late_recv) { sweep_late(3); }
 END_TEST
 
+/* ---- A getter that was stopped just before its read ---- */
+
+static int reads_before; /* of the getter's, until the putter puts */
+
+/* The first message larger than the getter's buffer, and a small one, come just before it reads. Another
+   putter was killed when it had noted the size and put nothing. */
+static void put_before_read(const char *text) {
+    if (strncmp(text, "read(fd, frames", 15) != 0 || reads_before-- > 0) return;
+    fault_before = NULL;
+    queue->largest = 100;
+    pid_t pid = fork();
+    if (pid == 0) {
+        bool put = mproc_queue_put(queue, message, 100, 0) == 0 && mproc_queue_put(queue, "last", 5, 0) == 0;
+        _exit(put ? 0 : 1);
+    }
+    ck_assert_int_eq(ended(pid), 0);
+}
+static bool untouched(const char *bytes, size_t size) {
+    while (size > 0 && bytes[size - 1] == '#') size--;
+    return size == 0;
+}
+static void both_are_there(void) {
+    char got[ROOM];
+    ck_assert_uint_eq(mproc_queue_qsize(queue), 2);
+    ck_assert_int_eq(mproc_queue_get(queue, got, sizeof got, 0), 100);
+    ck_assert_int_eq(mproc_queue_get(queue, got, sizeof got, 0), 5);
+    ck_assert_str_eq(got, "last");
+}
+
+START_TEST(queue_a_late_getter_puts_back_what_does_not_fit) {
+    char box[ROOM];
+    memset(box, '#', sizeof box);
+    queue = mproc_queue_new(0);
+    reads_before = 0;
+    fault_before = put_before_read;
+    ck_assert_int_eq(mproc_queue_get(queue, box, 16, 0), MPROC_EMSGSIZE);
+    ck_assert(untouched(box, sizeof box));
+    both_are_there();
+    for (int i = 0; i < 2; i++) ck_assert_int_eq(mproc_queue_task_done(queue), 0);
+    ck_assert_int_eq(mproc_queue_join(queue, 0), 0);
+    ck_assert_int_eq(mproc_queue_free(queue), 0);
+}
+END_TEST
+
+START_TEST(queue_a_late_getter_of_many_puts_back_what_does_not_fit) {
+    char box[20 * 16];
+    memset(box, '#', sizeof box);
+    queue = mproc_queue_new(0);
+    ck_assert_int_eq(
+        mproc_queue_put_many(queue, "some small item some small item some small item ", 3, 16, 0), 3);
+    reads_before = 1;
+    fault_before = put_before_read;
+    ck_assert_int_eq(mproc_queue_get_many(queue, box, 20, 16, 0), 3);
+    ck_assert(memcmp(box + 32, "some small item ", 16) == 0 && untouched(box + 48, sizeof box - 48));
+    both_are_there();
+    for (int i = 0; i < 5; i++) ck_assert_int_eq(mproc_queue_task_done(queue), 0);
+    ck_assert_int_eq(mproc_queue_join(queue, 0), 0);
+    ck_assert_int_eq(mproc_queue_free(queue), 0);
+}
+END_TEST
+
 /* ---- Rings ---- */
 
 static mproc_ring *ring;
@@ -1508,11 +1569,28 @@ static int unused_rules(void) {
 }
 
 int main(int argc, char **argv) {
-    const TTest *const tests[] = {
-        fault_processes, fault_fork_helpers, fault_exit,     fault_synchronisation,  fault_memory,
-        fault_queues,    fault_pipes,        fault_late_put, fault_late_orphan,      fault_late_get,
-        fault_late_recv, fault_rings,        fault_pools,    fault_supervisor_waits, fault_tasks,
-        fault_futures,   fault_parallel_for, fault_files,    fault_first_use,        fault_every_public_call};
+    const TTest *const tests[] = {fault_processes,
+                                  fault_fork_helpers,
+                                  fault_exit,
+                                  fault_synchronisation,
+                                  fault_memory,
+                                  fault_queues,
+                                  fault_pipes,
+                                  fault_late_put,
+                                  fault_late_orphan,
+                                  fault_late_get,
+                                  fault_late_recv,
+                                  queue_a_late_getter_puts_back_what_does_not_fit,
+                                  queue_a_late_getter_of_many_puts_back_what_does_not_fit,
+                                  fault_rings,
+                                  fault_pools,
+                                  fault_supervisor_waits,
+                                  fault_tasks,
+                                  fault_futures,
+                                  fault_parallel_for,
+                                  fault_files,
+                                  fault_first_use,
+                                  fault_every_public_call};
     fault_start();
     int failed = run_suite("fault", tests, sizeof tests / sizeof *tests, argc, argv);
     if (argc == 1) failed += unused_rules();

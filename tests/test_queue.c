@@ -1974,6 +1974,39 @@ END_TEST
 /* ---- Freeing and misuse ---------------------------------------------------------------------------------
  */
 
+/* A message that is too large for its getter is on its way from the pipe to where it is put back. */
+static uint32_t looked; /* 1 + how many messages there were */
+static void *look_at_size(void *arg) {
+    (void)arg;
+    size_t n = mproc_queue_qsize(queue);
+    MPROC__STORE(&looked, 1 + (uint32_t)n);
+    return NULL;
+}
+START_TEST(a_message_on_its_way_back_counts) {
+    int fd[2], error;
+    char small[1];
+    mproc__frame_buffer frame;
+    pthread_t looker;
+    begin(0);
+    put_int(1, 0);
+    ck_assert_int_eq(mproc_queue_get(queue, small, 1, 0), MPROC_EMSGSIZE); /* from now on getters take care */
+    ck_assert_int_eq(get_int(0), 1);
+    put_int(2, 0);
+    ck_assert_int_eq(mproc__port_fds(&queue->port, fd), 0);
+    mproc__queue_get_lock(queue, fd[0], 0, &error);
+    mproc__message *spare = mproc__queue_spare(queue);
+    ck_assert_int_eq(mproc__queue_read_one(queue, fd[0], &frame.head, 1, true), 0);
+    ck_assert_int_eq(pthread_create(&looker, NULL, look_at_size, NULL), 0);
+    for (double end = now() + 0.02; now() < end && MPROC__LOAD(&looked) == 0;) sched_yield();
+    mproc__queue_put_back(queue, fd, &frame.head, spare);
+    mproc__mutex_unlock(&queue->get_lock);
+    ck_assert_int_eq(pthread_join(looker, NULL), 0);
+    ck_assert_uint_eq(looked, 1 + 1);
+    ck_assert_int_eq(get_int(0), 2);
+    ck_assert_int_eq(mproc_queue_free(queue), 0);
+}
+END_TEST
+
 START_TEST(x38_free_while_somebody_waits) {
     for (int what = GET; what < OPERATIONS; what++) {
         for (int as_thread = 0; as_thread < 2; as_thread++) {
@@ -2092,5 +2125,6 @@ SUITE_MAIN("queue", que_01_02_07_20_bounded, que_03_jq_05_drained_by_another_pro
            x45_places_of_a_dead_producer, p1_kill_storm_bounded, p1_kill_storm_unbounded,
            p1_killed_producers_leave_the_count_of_tasks_right, unprivileged_with_pipes_used_up,
            x19_no_descriptors_left, x20_limit_of_file_size_is_no_limit_of_messages,
-           memory_of_messages_comes_back, memory_of_queues_comes_back, x38_free_while_somebody_waits,
-           x38_what_is_not_a_queue, bad_buffers, p5_queue_that_only_its_last_late_user_still_has)
+           memory_of_messages_comes_back, memory_of_queues_comes_back, a_message_on_its_way_back_counts,
+           x38_free_while_somebody_waits, x38_what_is_not_a_queue, bad_buffers,
+           p5_queue_that_only_its_last_late_user_still_has)

@@ -800,6 +800,20 @@ START_TEST(ring_sizes_that_make_no_sense) {
 }
 END_TEST
 
+static int item_spun_for;
+static int get_spun(void) { return mproc_ring_get(ring, &item_spun_for, 1); }
+static int free_spun(void) { return mproc_ring_free(ring); }
+static void put_spun(void) { mproc_ring_put(ring, &item_spun_for, 0); }
+START_TEST(x38_free_while_somebody_spins) {
+    int busy = 0;
+    for (int i = 0; i < 100; i++) {
+        ring = mproc_ring_new(sizeof item_spun_for, 4);
+        busy += free_beside_spinner(get_spun, free_spun, put_spun);
+    }
+    ck_assert_int_gt(busy, 0);
+}
+END_TEST
+
 START_TEST(x38_rings_come_back_when_freed) {
     int rounds = (int)(50000 / SLOW), made = 0, again = 0;
     mproc_ring *all[64];
@@ -875,5 +889,5 @@ SUITE_MAIN("ring", ring_fifo_of_every_size, ring_many_take_and_give_what_is_ther
            ring_ping_pong_loses_no_wake_up, ring_no_system_call_while_nobody_waits,
            x34_killed_and_stopped_waiters_hold_up_nobody, ring_a_killed_put_put_all_its_items_or_none,
            p1_kill_storm, p1_kill_storm_capacity_1, p5_ring_made_after_the_worker,
-           x38_free_while_somebody_waits, ring_sizes_that_make_no_sense, x38_rings_come_back_when_freed,
-           x38_what_is_not_a_ring)
+           x38_free_while_somebody_waits, x38_free_while_somebody_spins, ring_sizes_that_make_no_sense,
+           x38_rings_come_back_when_freed, x38_what_is_not_a_ring)

@@ -364,6 +364,20 @@ static void refused(void *no, const kind *but) {
     }
 }
 
+static mproc_event *spun_on;
+static int wait_for_spun(void) { return mproc_event_wait(spun_on, 1); }
+static int free_spun(void) { return mproc_event_free(spun_on); }
+static void set_spun(void) { mproc_event_set(spun_on); }
+START_TEST(x38_free_while_somebody_spins) {
+    int busy = 0;
+    for (int i = 0; i < 100; i++) {
+        spun_on = mproc_event_new();
+        busy += free_beside_spinner(wait_for_spun, free_spun, set_spun);
+    }
+    ck_assert_int_gt(busy, 0);
+}
+END_TEST
+
 START_TEST(x38_what_is_not_such_an_object) {
     uint64_t zeros[64] = {0}, ones[64];
     memset(ones, 0xff, sizeof ones);
@@ -2191,14 +2205,15 @@ END_TEST
 SUITE_MAIN("sync", sem_04_10_evnt_01_cond_06_lock_11_13_x59_timeouts,
            x01_cond_09_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
            x34_x35_x36_killed_waiters_hold_up_nobody, x38_free_while_somebody_waits,
-           x38_what_is_not_such_an_object, x38_objects_come_back_when_freed, memory_of_waiters_comes_back,
-           lock_05_06_18_19_depth_is_exact, lock_17_x39_only_the_holder_releases,
-           lock_10_rlock_waiters_get_it_in_turn, x32_dead_holder_of_an_rlock_is_told,
-           x32_waiters_for_a_dead_holders_rlock_are_told, a_forked_child_does_not_hold_its_parents_rlock,
-           lock_21_free_of_a_held_rlock_does_not_let_go_of_it, x40_nobody_starves_at_an_rlock,
-           sem_01_02_06_10_11_counts_down_and_up, sem_03_a_bounded_one_goes_no_higher,
-           sem_05_values_that_cannot_be, sem_07_08_as_many_pass_as_there_are_permits, sem_09_racing_polls,
-           sem_12_two_thousand_at_once, sem_13_many_blocked_acquirers, x33_killed_inside_a_semaphore,
+           x38_free_while_somebody_spins, x38_what_is_not_such_an_object, x38_objects_come_back_when_freed,
+           memory_of_waiters_comes_back, lock_05_06_18_19_depth_is_exact,
+           lock_17_x39_only_the_holder_releases, lock_10_rlock_waiters_get_it_in_turn,
+           x32_dead_holder_of_an_rlock_is_told, x32_waiters_for_a_dead_holders_rlock_are_told,
+           a_forked_child_does_not_hold_its_parents_rlock, lock_21_free_of_a_held_rlock_does_not_let_go_of_it,
+           x40_nobody_starves_at_an_rlock, sem_01_02_06_10_11_counts_down_and_up,
+           sem_03_a_bounded_one_goes_no_higher, sem_05_values_that_cannot_be,
+           sem_07_08_as_many_pass_as_there_are_permits, sem_09_racing_polls, sem_12_two_thousand_at_once,
+           sem_13_many_blocked_acquirers, x33_killed_inside_a_semaphore,
            sem_a_stopped_waiter_keeps_nothing_back, x06_release_from_a_signal_handler,
            x06_set_from_a_signal_handler, evnt_01_02_04_set_and_clear, evnt_03_set_by_another_process,
            evnt_05_09_all_waiters_each_time, evnt_06_set_then_clear_wakes_all_who_waited,
