@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2475
-       Fork helpers               mproc.h:227   mproc.h:2882
-       Locks                      mproc.h:265   mproc.h:1809
-       Recursive lock             mproc.h:303   mproc.h:2022
-       Semaphore                  mproc.h:313   mproc.h:2060
-       Event                      mproc.h:328   mproc.h:2131
-       Condition                  mproc.h:341   mproc.h:2189
-       Barrier                    mproc.h:366   mproc.h:2346
-       Shared values and arrays   mproc.h:382   mproc.h:1932
-       Pipe                       mproc.h:426   mproc.h:3850
-       Queue                      mproc.h:459   mproc.h:3027
-       Ring                       mproc.h:514   mproc.h:4163
-       Pool                       mproc.h:539   mproc.h:4371
-       Files                      mproc.h:666   mproc.h:6082
-       Dump                       mproc.h:696   mproc.h:6595
+       Processes                  mproc.h:151   mproc.h:2478
+       Fork helpers               mproc.h:227   mproc.h:2885
+       Locks                      mproc.h:265   mproc.h:1812
+       Recursive lock             mproc.h:303   mproc.h:2025
+       Semaphore                  mproc.h:313   mproc.h:2063
+       Event                      mproc.h:328   mproc.h:2134
+       Condition                  mproc.h:341   mproc.h:2192
+       Barrier                    mproc.h:366   mproc.h:2349
+       Shared values and arrays   mproc.h:382   mproc.h:1935
+       Pipe                       mproc.h:426   mproc.h:3853
+       Queue                      mproc.h:459   mproc.h:3030
+       Ring                       mproc.h:514   mproc.h:4166
+       Pool                       mproc.h:539   mproc.h:4374
+       Files                      mproc.h:666   mproc.h:6085
+       Dump                       mproc.h:696   mproc.h:6598
        Platform                                 mproc.h:713
-       Arena                                    mproc.h:1138
-       This process                             mproc.h:1509
-       Ports                                    mproc.h:1650
+       Arena                                    mproc.h:1141
+       This process                             mproc.h:1512
+       Ports                                    mproc.h:1653
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -936,10 +936,13 @@ MPROC__FN bool mproc__spins(int *left, bool seen) {
     return true;
 }
 
-/* poll(2), ns at most, rounded up so that no wait ends early. */
+/* poll(2), ns at most, rounded up so that no wait ends early. It refuses more entries than the process may
+   have descriptors: then a moment's sleep, for the caller looks for itself. */
 MPROC__FN bool mproc__poll_all(struct pollfd *fds, size_t n, int64_t ns) {
     ns = mproc__least(ns, 1000000 * MPROC__SECOND);
-    return poll(fds, (nfds_t)n, (int)((ns + MPROC__MS - 1) / MPROC__MS)) > 0;
+    int ready = poll(fds, (nfds_t)n, (int)((ns + MPROC__MS - 1) / MPROC__MS));
+    if (ready < 0 && errno == EINVAL) mproc__sleep(mproc__least(ns, 10 * MPROC__MS));
+    return ready > 0;
 }
 MPROC__FN bool mproc__poll(int fd, short events, int64_t ns) {
     struct pollfd p = {fd, events, 0};

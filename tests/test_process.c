@@ -1097,6 +1097,35 @@ START_TEST(wait_any_serves_many) {
 }
 END_TEST
 
+/* More children than the process may have descriptors: poll(2) refuses so many at once. */
+static int waits_for_more_than_descriptors(void *arg) {
+    enum { N = 40 };
+    static mproc_process p[N];
+    mproc_process *list[N];
+    const struct rlimit few = {N / 2, N / 2};
+    OR_RETURN(setrlimit(RLIMIT_NOFILE, &few) == 0);
+    for (int i = 0; i < N; i++) {
+        p[i] = (mproc_process){.target = i == N - 1 ? waits_for : sleeps, .arg = arg, .daemon = false};
+        OR_RETURN(mproc_process_start(&p[i]) == 0);
+        list[i] = &p[i];
+    }
+    double before = cpu_seconds(), begin = now();
+    OR_RETURN(mproc_process_wait_any(list, N, 1) == MPROC_ETIMEDOUT);
+    OR_RETURN(now() - begin >= 0.999 && now() - begin < 1.1 + 2 * SLOW);
+    OR_RETURN(cpu_seconds() - before < 0.2 * SLOW);
+    POKE((int *)arg, 1);
+    OR_RETURN(mproc_process_wait_any(list, N, 10) == N - 1);
+    for (int i = 0; i < N; i++) OR_RETURN(i == N - 1 || mproc_process_kill(&p[i]) == 0);
+    return 0;
+}
+
+START_TEST(wait_any_rests_where_descriptors_are_fewer) {
+    program p;
+    program_start(&p, waits_for_more_than_descriptors, shared_ints());
+    ck_assert_msg(program_ends(&p, 20) == 0, "%s", p.text);
+}
+END_TEST
+
 START_TEST(wait_any_refuses_what_is_no_child_of_mine) {
     mproc_process p, closed, fresh = {.target = returns_zero};
     start(&p, sleeps, NULL);
@@ -1914,8 +1943,8 @@ SUITE_MAIN("process", main_program_is_the_main_process, not_started_is_not_alive
            thread_of_a_child_does_not_delay_its_end, works_with_closed_stdio_and_stays_off_its_numbers,
            works_with_stdout_to_a_broken_pipe, child_may_close_its_stdio,
            fd_becomes_readable_at_the_end_and_stays_so, wait_any_gives_the_lowest_that_ended_and_joins_none,
-           wait_any_serves_many, wait_any_refuses_what_is_no_child_of_mine,
-           close_is_refused_while_running_and_final_afterwards,
+           wait_any_serves_many, wait_any_rests_where_descriptors_are_fewer,
+           wait_any_refuses_what_is_no_child_of_mine, close_is_refused_while_running_and_final_afterwards,
            close_collects_an_ended_child_that_nobody_joined, two_hundred_rounds_leave_nothing,
            forgotten_children_are_collected_by_active_children, no_zombie_by_any_way_to_end,
            active_children_respects_the_capacity, hundred_children_all_end_with_0,
