@@ -38,7 +38,7 @@
        Configuration              mproc.h:88
        Errors                     mproc.h:125
        Processes                  mproc.h:151   mproc.h:2478
-       Fork helpers               mproc.h:227   mproc.h:2885
+       Fork helpers               mproc.h:227   mproc.h:2887
        Locks                      mproc.h:265   mproc.h:1812
        Recursive lock             mproc.h:303   mproc.h:2025
        Semaphore                  mproc.h:313   mproc.h:2063
@@ -46,12 +46,12 @@
        Condition                  mproc.h:341   mproc.h:2192
        Barrier                    mproc.h:366   mproc.h:2349
        Shared values and arrays   mproc.h:382   mproc.h:1935
-       Pipe                       mproc.h:426   mproc.h:3853
-       Queue                      mproc.h:459   mproc.h:3030
-       Ring                       mproc.h:514   mproc.h:4166
-       Pool                       mproc.h:539   mproc.h:4374
-       Files                      mproc.h:666   mproc.h:6085
-       Dump                       mproc.h:696   mproc.h:6598
+       Pipe                       mproc.h:426   mproc.h:3855
+       Queue                      mproc.h:459   mproc.h:3032
+       Ring                       mproc.h:514   mproc.h:4168
+       Pool                       mproc.h:539   mproc.h:4376
+       Files                      mproc.h:666   mproc.h:6087
+       Dump                       mproc.h:696   mproc.h:6600
        Platform                                 mproc.h:713
        Arena                                    mproc.h:1141
        This process                             mproc.h:1512
@@ -2713,11 +2713,13 @@ MPROC_DEF bool mproc_process_is_alive(mproc_process *p) {
     return alive;
 }
 
-MPROC__FN int mproc__child_signal(mproc__child *c, int sig) { /* with the lock held */
-    if (c->ended || (!mproc__self.pidfd_works && mproc__child_collect(c))) return -ESRCH;
+/* With the lock held. Where no pidfd tells, somebody else may have collected it: look before its number is
+   used. */
+MPROC__FN int mproc__child_signal(mproc__child *c, int sig) {
+    bool watched = mproc__self.pidfd_works && c->pidfd >= 0;
+    if (c->ended || (!watched && mproc__child_collect(c))) return -ESRCH;
     errno = EPERM;
-    if (mproc__self.pidfd_works && c->pidfd >= 0 && syscall(SYS_pidfd_send_signal, c->pidfd, sig, 0L, 0) == 0)
-        return 0;
+    if (watched && syscall(SYS_pidfd_send_signal, c->pidfd, sig, 0L, 0) == 0) return 0;
     if (errno != EPERM && errno != ENOSYS) return -errno; /* those two: perhaps only that call is refused */
     return kill(c->pid, sig) == 0 ? 0 : -errno;           /* not collected, so its pid is still its own */
 }

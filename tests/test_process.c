@@ -787,6 +787,18 @@ START_TEST(no_signal_after_join) {
 }
 END_TEST
 
+typedef struct recycling { /* shared with what is forked */
+    int (*entry)(struct recycling *r);
+    pid_t pid; /* the stranger's, once it runs */
+    int seen;
+} recycling;
+
+static recycling *recycling_of(int (*entry)(recycling *r)) {
+    recycling *r = (recycling *)(void *)shared_ints();
+    r->entry = entry;
+    return r;
+}
+
 /* The next process gets this pid; only root of a pid namespace may ask for that. */
 static bool choose_next_pid(pid_t pid) {
     char text[16];
@@ -797,8 +809,8 @@ static bool choose_next_pid(pid_t pid) {
     return done;
 }
 
-static int recycles_a_pid(void *arg) {
-    (void)arg;
+static int recycles_a_pid(recycling *r) {
+    (void)r;
     mproc_process old = {.target = returns_zero}, fresh = {.target = sleeps};
     OR_RETURN(mproc_process_start(&old) == 0);
     OR_RETURN(mproc_process_join(&old, 10) == 0);
@@ -817,12 +829,46 @@ static int recycles_a_pid(void *arg) {
     return 0;
 }
 
+/* Gives the number to a process that is no child of ours, and waits until it runs. */
+static bool give_number_to_a_stranger(recycling *r, pid_t pid) {
+    pid_t between = fork();
+    if (between == 0) {
+        pid_t stranger = choose_next_pid(pid) ? fork() : -1;
+        if (stranger != 0) POKE(&r->pid, stranger);
+        pause();
+        _exit(0);
+    }
+    double give_up = now() + 10 * SLOW;
+    while (PEEK(&r->pid) == 0 && now() < give_up) nap(0.001);
+    return PEEK(&r->pid) == pid;
+}
+
+/* A child without a pidfd, for there was no descriptor left, of which the kernel drops the status. */
+static int signals_a_recycled_pid(recycling *r) {
+    struct rlimit limit, none = {0, 0};
+    mproc_process old = {.target = returns_zero}, first = {.target = returns_zero};
+    OR_RETURN(mproc_process_start(&first) == 0 && mproc_process_join(&first, 10) == 0);
+    OR_RETURN(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    none.rlim_max = limit.rlim_max;
+    signal(SIGCHLD, SIG_IGN);
+    OR_RETURN(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    OR_RETURN(mproc_process_start(&old) == 0);
+    OR_RETURN(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    OR_RETURN(mproc_process_fd(&old) < 0);
+    while (kill(old.pid, 0) == 0) nap(0.001);
+    if (!give_number_to_a_stranger(r, old.pid)) return printf("no ns_last_pid\n") < 0;
+    OR_RETURN(mproc_process_kill(&old) == -ESRCH);
+    OR_RETURN(mproc_process_terminate(&old) == -ESRCH);
+    return 0;
+}
+
 static int recycles_a_pid_in_a_namespace(void *arg) {
+    recycling *r = arg;
     if (unshare(CLONE_NEWPID) != 0) return printf("pid namespaces are not ours to make\n") < 0;
     int status = 0;
     pid_t pid = fork();
     if (pid == 0) {
-        int code = recycles_a_pid(arg);
+        int code = r->entry(r);
         fflush(stdout);
         _exit(code);
     }
@@ -831,7 +877,15 @@ static int recycles_a_pid_in_a_namespace(void *arg) {
 
 START_TEST(recycled_pid_gets_no_signal) {
     program p;
-    program_start(&p, recycles_a_pid_in_a_namespace, NULL);
+    program_start(&p, recycles_a_pid_in_a_namespace, recycling_of(recycles_a_pid));
+    ck_assert_msg(program_ends(&p, 15) == 0, "%s", p.text);
+    if (p.length > 0) printf("skipped: %s", p.text);
+}
+END_TEST
+
+START_TEST(recycled_pid_gets_no_signal_where_no_pidfd_tells) {
+    program p;
+    program_start(&p, recycles_a_pid_in_a_namespace, recycling_of(signals_a_recycled_pid));
     ck_assert_msg(program_ends(&p, 15) == 0, "%s", p.text);
     if (p.length > 0) printf("skipped: %s", p.text);
 }
@@ -1938,13 +1992,14 @@ SUITE_MAIN("process", main_program_is_the_main_process, not_started_is_not_alive
            death_by_signal_is_minus_the_signal, child_that_handles_the_signal_chooses_its_code,
            child_that_ignores_sigterm_needs_kill, stopped_child_is_alive_until_killed,
            stop_and_continue_are_not_an_end, hundred_terminated_right_after_start, no_signal_after_join,
-           recycled_pid_gets_no_signal, exit_code_by_return_and_by_every_exit,
-           exit_code_of_deaths_ignores_the_core_flag, text_of_a_failing_child_is_flushed,
-           thread_of_a_child_does_not_delay_its_end, works_with_closed_stdio_and_stays_off_its_numbers,
-           works_with_stdout_to_a_broken_pipe, child_may_close_its_stdio,
-           fd_becomes_readable_at_the_end_and_stays_so, wait_any_gives_the_lowest_that_ended_and_joins_none,
-           wait_any_serves_many, wait_any_rests_where_descriptors_are_fewer,
-           wait_any_refuses_what_is_no_child_of_mine, close_is_refused_while_running_and_final_afterwards,
+           recycled_pid_gets_no_signal, recycled_pid_gets_no_signal_where_no_pidfd_tells,
+           exit_code_by_return_and_by_every_exit, exit_code_of_deaths_ignores_the_core_flag,
+           text_of_a_failing_child_is_flushed, thread_of_a_child_does_not_delay_its_end,
+           works_with_closed_stdio_and_stays_off_its_numbers, works_with_stdout_to_a_broken_pipe,
+           child_may_close_its_stdio, fd_becomes_readable_at_the_end_and_stays_so,
+           wait_any_gives_the_lowest_that_ended_and_joins_none, wait_any_serves_many,
+           wait_any_rests_where_descriptors_are_fewer, wait_any_refuses_what_is_no_child_of_mine,
+           close_is_refused_while_running_and_final_afterwards,
            close_collects_an_ended_child_that_nobody_joined, two_hundred_rounds_leave_nothing,
            forgotten_children_are_collected_by_active_children, no_zombie_by_any_way_to_end,
            active_children_respects_the_capacity, hundred_children_all_end_with_0,
