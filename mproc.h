@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2478
-       Fork helpers               mproc.h:227   mproc.h:2887
-       Locks                      mproc.h:265   mproc.h:1812
-       Recursive lock             mproc.h:303   mproc.h:2025
-       Semaphore                  mproc.h:313   mproc.h:2063
-       Event                      mproc.h:328   mproc.h:2134
-       Condition                  mproc.h:341   mproc.h:2192
-       Barrier                    mproc.h:366   mproc.h:2349
-       Shared values and arrays   mproc.h:382   mproc.h:1935
-       Pipe                       mproc.h:426   mproc.h:3855
-       Queue                      mproc.h:459   mproc.h:3032
-       Ring                       mproc.h:514   mproc.h:4168
-       Pool                       mproc.h:539   mproc.h:4376
-       Files                      mproc.h:666   mproc.h:6087
-       Dump                       mproc.h:696   mproc.h:6600
+       Processes                  mproc.h:151   mproc.h:2480
+       Fork helpers               mproc.h:227   mproc.h:2889
+       Locks                      mproc.h:265   mproc.h:1814
+       Recursive lock             mproc.h:303   mproc.h:2027
+       Semaphore                  mproc.h:313   mproc.h:2065
+       Event                      mproc.h:328   mproc.h:2136
+       Condition                  mproc.h:341   mproc.h:2194
+       Barrier                    mproc.h:366   mproc.h:2351
+       Shared values and arrays   mproc.h:382   mproc.h:1937
+       Pipe                       mproc.h:426   mproc.h:3858
+       Queue                      mproc.h:459   mproc.h:3035
+       Ring                       mproc.h:514   mproc.h:4171
+       Pool                       mproc.h:539   mproc.h:4379
+       Files                      mproc.h:666   mproc.h:6090
+       Dump                       mproc.h:696   mproc.h:6603
        Platform                                 mproc.h:713
        Arena                                    mproc.h:1141
        This process                             mproc.h:1512
-       Ports                                    mproc.h:1653
+       Ports                                    mproc.h:1655
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1555,6 +1555,7 @@ static struct mproc__self {
     pid_t pid;            /* the cached getpid() */
     pid_t parent;         /* who started it; 0 in the main program */
     bool forked;          /* it is not the main program */
+    bool detached;        /* its parent was never getppid(): the process between is gone */
     bool tied;            /* it goes down with its parent, and its children with it */
     bool pidfd_works;
     mproc__child *children;
@@ -1593,6 +1594,7 @@ MPROC__FN void mproc__after_fork_child(void) {
     mproc__self.parent = mproc__self.pid;
     mproc__self.pid = getpid();
     mproc__self.forked = true;
+    mproc__self.detached = false;
     mproc__self.started = 0;
     mproc__self.current.pid = mproc__self.pid;
     mproc__own_seat = NULL;
@@ -2819,8 +2821,8 @@ MPROC_DEF const mproc_process *mproc_current_process(void) {
 MPROC_DEF pid_t mproc_parent_pid(void) { return mproc__self.parent; }
 
 MPROC_DEF bool mproc_parent_is_alive(void) {
-    if (mproc__self.parent == 0) return false;
-    return getppid() == mproc__self.parent || mproc__alive(mproc__self.parent, mproc__self.parent);
+    if (!mproc__self.detached) return mproc__self.parent != 0 && getppid() == mproc__self.parent;
+    return mproc__alive(mproc__self.parent, mproc__self.parent);
 }
 
 MPROC_DEF size_t mproc_active_children(pid_t *pids, size_t capacity) {
@@ -2913,6 +2915,7 @@ MPROC_DEF pid_t mproc_fork_detached(void) {
     if (pid == 0) { /* the process between: forks the one that stays and tells its pid, or the error */
         pid = fork();
         mproc__self.parent = starter;
+        mproc__self.detached = true;
         if (pid == 0) return 0;
         *told = pid > 0 ? pid : -errno;
         _exit(0);

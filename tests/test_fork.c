@@ -321,8 +321,10 @@ END_TEST
 static int detaches_and_sleeps(void *arg) {
     int *seen = arg;
     if (mproc_fork_detached() == 0) {
+        seen[3] = mproc_parent_is_alive();
         POKE(&seen[0], getpid());
         waits_for(&seen[1]);
+        seen[4] = mproc_parent_is_alive();
         POKE(&seen[2], 1);
         mproc_exit(0);
     }
@@ -339,6 +341,8 @@ START_TEST(detached_child_outlives_a_killed_parent) {
     ck_assert(!process_gone(PEEK(&seen[0])));
     POKE(&seen[1], 1);
     EVENTUALLY(PEEK(&seen[2]) == 1);
+    ck_assert_int_eq(seen[3], 1);
+    ck_assert_int_eq(seen[4], 0);
 }
 END_TEST
 
