@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2480
-       Fork helpers               mproc.h:227   mproc.h:2889
-       Locks                      mproc.h:265   mproc.h:1814
-       Recursive lock             mproc.h:303   mproc.h:2027
-       Semaphore                  mproc.h:313   mproc.h:2065
-       Event                      mproc.h:328   mproc.h:2136
-       Condition                  mproc.h:341   mproc.h:2194
-       Barrier                    mproc.h:366   mproc.h:2351
-       Shared values and arrays   mproc.h:382   mproc.h:1937
-       Pipe                       mproc.h:426   mproc.h:3858
-       Queue                      mproc.h:459   mproc.h:3035
-       Ring                       mproc.h:514   mproc.h:4171
-       Pool                       mproc.h:539   mproc.h:4379
-       Files                      mproc.h:666   mproc.h:6090
-       Dump                       mproc.h:696   mproc.h:6603
+       Processes                  mproc.h:151   mproc.h:2490
+       Fork helpers               mproc.h:227   mproc.h:2899
+       Locks                      mproc.h:265   mproc.h:1824
+       Recursive lock             mproc.h:303   mproc.h:2037
+       Semaphore                  mproc.h:313   mproc.h:2075
+       Event                      mproc.h:328   mproc.h:2146
+       Condition                  mproc.h:341   mproc.h:2204
+       Barrier                    mproc.h:366   mproc.h:2361
+       Shared values and arrays   mproc.h:382   mproc.h:1947
+       Pipe                       mproc.h:426   mproc.h:3868
+       Queue                      mproc.h:459   mproc.h:3045
+       Ring                       mproc.h:514   mproc.h:4181
+       Pool                       mproc.h:539   mproc.h:4389
+       Files                      mproc.h:666   mproc.h:6100
+       Dump                       mproc.h:696   mproc.h:6613
        Platform                                 mproc.h:713
        Arena                                    mproc.h:1141
        This process                             mproc.h:1512
-       Ports                                    mproc.h:1655
+       Ports                                    mproc.h:1665
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1552,6 +1552,7 @@ typedef struct mproc__local_port { /* this process's descriptors for an object o
 static struct mproc__self {
     pthread_mutex_t lock; /* guards what follows against other threads */
     bool ready;           /* the handlers are installed */
+    uint32_t preparing;   /* pid of the process that is about it; 0: none */
     pid_t pid;            /* the cached getpid() */
     pid_t parent;         /* who started it; 0 in the main program */
     bool forked;          /* it is not the main program */
@@ -1591,6 +1592,7 @@ MPROC__FN void mproc__pools_inherit(void);
    pipe ends meant for this child itself stay open. */
 MPROC__FN void mproc__after_fork_child(void) {
     pthread_mutex_unlock(&mproc__self.lock);
+    mproc__self.ready = true; /* perhaps the thread that installed this had not come to saying so */
     mproc__self.parent = mproc__self.pid;
     mproc__self.pid = getpid();
     mproc__self.forked = true;
@@ -1638,17 +1640,25 @@ MPROC__FN int mproc__self_prepare(void) {
     return -error;
 }
 
+/* One thread prepares, the others wait. Not by a mutex: a child forked before the handlers are installed
+   would inherit it locked, for ever. This tells it by the parent's pid that nobody is about it here. */
+MPROC__FN void mproc__prepare_begin(void) {
+    uint32_t me = (uint32_t)getpid(), by;
+    while ((by = MPROC__LOAD(&mproc__self.preparing)) == me || !mproc__cas32(&mproc__self.preparing, by, me))
+        mproc__sleep(MPROC__MS / 10);
+}
+
 /* Called first by every function that makes something. 0, or -ENOMEM. */
 MPROC__FN int mproc__init(void) {
     if (MPROC__LOAD(&mproc__self.ready)) return 0;
-    pthread_mutex_lock(&mproc__self.lock);
+    mproc__prepare_begin();
     int error = 0;
     if (!mproc__self.ready) {
         if (mproc__shared == NULL) error = mproc__arena_map();
         if (error == 0) error = mproc__self_prepare();
-        MPROC__STORE(&mproc__self.ready, error == 0);
+        if (error == 0) MPROC__STORE(&mproc__self.ready, true);
     }
-    pthread_mutex_unlock(&mproc__self.lock);
+    MPROC__STORE(&mproc__self.preparing, 0);
     return error;
 }
 

@@ -111,8 +111,9 @@ static struct fault_state {    /* shared, so that calls of children can be made 
     char text[160];            /* of the call that failed first */
     int used[FAULT_RULES];     /* how often each rule made a call fail */
 } * fault;
-static void (*fault_before)(const char *text); /* called before each call: what happens just then */
-static long fault_blocks;                      /* of malloc that the library holds in this process */
+static void (*fault_before)(
+    const char *text);    /* called before each call: what happens just then; and after pthread_atfork */
+static long fault_blocks; /* of malloc that the library holds in this process */
 
 static inline void fault_start(void) {
     void *page = mmap(NULL, sizeof *fault, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -187,6 +188,10 @@ static inline int fault_fstat(const char *text, int fd, struct stat *st) {
     int result = fstat(fd, st);
     return result == 0 && S_ISREG(st->st_mode) && fault_hits(text) ? -1 : result;
 }
+static inline int fault_after(const char *text, int result) {
+    if (fault_before != NULL) fault_before(text);
+    return result;
+}
 static inline void *fault_got(void *block) {
     if (block != NULL) fault_blocks++;
     return block;
@@ -234,7 +239,8 @@ static inline void *fault_gave(void *block) {
 #define getrlimit(...)          (fault_hits("getrlimit(" #__VA_ARGS__) ? -1 : getrlimit(__VA_ARGS__))
 #define sysinfo(...)            (fault_hits("sysinfo(" #__VA_ARGS__) ? -1 : sysinfo(__VA_ARGS__))
 #define pthread_key_create(...) (fault_hits("pthread_key_create(") ? errno : pthread_key_create(__VA_ARGS__))
-#define pthread_atfork(...)     (fault_hits("pthread_atfork(") ? errno : pthread_atfork(__VA_ARGS__))
+#define pthread_atfork(...) \
+    (fault_hits("pthread_atfork(") ? errno : fault_after("", pthread_atfork(__VA_ARGS__)))
 #define pthread_mutex_init(...) (fault_hits("pthread_mutex_init(") ? errno : pthread_mutex_init(__VA_ARGS__))
 #define atexit(...)             (fault_hits("atexit(") ? -1 : atexit(__VA_ARGS__))
 

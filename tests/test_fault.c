@@ -1513,6 +1513,60 @@ START_TEST(fault_first_use) {
 }
 END_TEST
 
+/* ---- A fork by another thread, in the middle of the first use ---- */
+
+static int hooks, forks_at; /* the hook's calls so far; the one that forks */
+
+static int zero(void *arg) {
+    (void)arg;
+    return 0;
+}
+
+/* In the child: a first use, or a second, and a fork of its own with whatever handlers there are. */
+static void *forks_and_uses(void *arg) {
+    int *code = arg;
+    pid_t pid = fork();
+    if (pid != 0) {
+        *code = ended(pid);
+        return NULL;
+    }
+    alarm((unsigned)(5 * SLOW));
+    mproc_process p = {.target = zero};
+    _exit(mproc_lock_new() == NULL || mproc_process_start(&p) != 0 || mproc_process_join(&p, 5) != 0);
+}
+
+static void fork_there(const char *text) {
+    pthread_t thread;
+    int code = -1;
+    (void)text;
+    if (++hooks != forks_at) return;
+    fault_before = NULL;
+    MUST(pthread_create(&thread, NULL, forks_and_uses, &code) == 0);
+    MUST(pthread_join(thread, NULL) == 0);
+    MUST_EQ(code, 0);
+}
+
+START_TEST(fault_fork_during_first_use) {
+    marks = shared_ints();
+    for (int code = 1; code == 1;) {
+        forks_at++;
+        pid_t pid = fork();
+        if (pid == 0) {
+            fault_before = fork_there;
+            MUST(mproc_lock_new() != NULL);
+            mproc_process p = {.target = zero};
+            bool forked_there = fault_before == NULL;
+            fault_before = NULL;
+            MUST(mproc_process_start(&p) == 0 && mproc_process_join(&p, MPROC_FOREVER) == 0);
+            _exit(forked_there);
+        }
+        code = ended(pid);
+        ck_assert_msg(code == 0 || code == 1, "fork at call %d: %d", forks_at, code);
+    }
+    ck_assert_int_gt(forks_at, 8);
+}
+END_TEST
+
 /* ---- Is that all of them? ---- */
 
 static bool swept(const char *name) {
@@ -1590,6 +1644,7 @@ int main(int argc, char **argv) {
                                   fault_parallel_for,
                                   fault_files,
                                   fault_first_use,
+                                  fault_fork_during_first_use,
                                   fault_every_public_call};
     fault_start();
     int failed = run_suite("fault", tests, sizeof tests / sizeof *tests, argc, argv);
