@@ -51,7 +51,7 @@
        Ring                       mproc.h:514   mproc.h:4181
        Pool                       mproc.h:539   mproc.h:4389
        Files                      mproc.h:666   mproc.h:6100
-       Dump                       mproc.h:696   mproc.h:6613
+       Dump                       mproc.h:696   mproc.h:6629
        Platform                                 mproc.h:713
        Arena                                    mproc.h:1141
        This process                             mproc.h:1512
@@ -6122,6 +6122,7 @@ struct mproc_file {
     uint32_t owner; /* tid of the thread that holds the lock */
     pid_t pid;      /* of the process that opened fd */
     int fd;
+    int fresh;        /* an update's new file, or -1 */
     int held;         /* 0, LOCK_SH or LOCK_EX */
     uint32_t *line;   /* where this append or update stands in line */
     mproc__looks is;  /* the open file, as it was when the lock was got */
@@ -6147,6 +6148,7 @@ MPROC__FN bool mproc__is_file(const mproc_file *f) {
 MPROC__FN void mproc__files_inherit(void) {
     for (mproc_file *f = mproc__files; f != NULL; f = f->next) {
         mproc__close(&f->fd);
+        mproc__close(&f->fresh);
         f->busy = f->owner = 0;
         f->held = 0;
     }
@@ -6195,21 +6197,43 @@ MPROC__FN int mproc__look(int fd, const char *path, mproc__looks *l) {
     return 0;
 }
 
+/* Opens into a handle's fd or fresh. When a fork came between the open and the note of it, the child does not
+   know what to close, and would keep our lock when we are killed: then it is opened once more. */
+MPROC__FN int mproc__file_slot(int *slot, const char *path, int flags, mode_t mode) {
+    for (;;) {
+        pthread_mutex_lock(&mproc__self.lock); /* so no fork is under way */
+        uint32_t forks = MPROC__LOAD(&mproc__shared->forks);
+        pthread_mutex_unlock(&mproc__self.lock);
+        if ((flags & O_EXCL) != 0) unlink(path); /* of an updater that was killed, or of the round before */
+        int fd = mproc__fd_above_stdio(mproc__open(path, flags, mode)), error = errno;
+        pthread_mutex_lock(&mproc__self.lock);
+        bool shared = fd >= 0 && MPROC__LOAD(&mproc__shared->forks) != forks;
+        *slot = shared ? -1 : fd;
+        pthread_mutex_unlock(&mproc__self.lock);
+        if (!shared) return fd >= 0 ? 0 : -error;
+        close(fd);
+    }
+}
+/* A child that is forked meanwhile must not close a number that has become another's. */
+MPROC__FN void mproc__file_slot_close(int *slot) {
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__close(slot);
+    pthread_mutex_unlock(&mproc__self.lock);
+}
+
 MPROC__FN int mproc__file_open(mproc_file *f) {
-    int fd = mproc__open(f->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666),
-        error = errno;
-    if (fd < 0 && (error == EACCES || error == EROFS))
-        fd = mproc__open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
-    if (fd < 0) return error == EISDIR || error == ENXIO ? MPROC_EINVAL : -error;
-    fd = mproc__fd_above_stdio(fd);
-    if (fd < 0) return -errno;
-    if (mproc__look(fd, "", &f->is) == 0 && f->is.regular) {
-        f->fd = fd;
+    int error = mproc__file_slot(&f->fd, f->path,
+                                 O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+    if ((error == -EACCES || error == -EROFS) &&
+        mproc__file_slot(&f->fd, f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0) == 0)
+        error = 0;
+    if (error != 0) return error == -EISDIR || error == -ENXIO ? MPROC_EINVAL : error;
+    if (mproc__look(f->fd, "", &f->is) == 0 && f->is.regular) {
         f->pid = mproc__self.pid;
         f->held = 0;
         return 0;
     }
-    close(fd);
+    mproc__file_slot_close(&f->fd);
     return MPROC_EINVAL;
 }
 
@@ -6231,20 +6255,16 @@ MPROC_DEF mproc_file *mproc_file_open(const char *path) {
     if (error != 0) return (mproc_file *)mproc__fail(error);
     mproc_file *f = (mproc_file *)calloc(1, sizeof *f);
     if (f == NULL) return (mproc_file *)mproc__fail(MPROC_ENOMEM);
+    f->fd = f->fresh = -1;
+    mproc__file_list(f, true); /* first, so that a child of fork closes what is opened */
     f->path = (char *)(uintptr_t)path;
     error = mproc__file_open(f);
-    if (error == 0) {
-        f->path = realpath(path, NULL);
-        f->beside = f->path != NULL ? (char *)malloc(strlen(f->path) + MPROC__BESIDE_ROOM) : NULL;
-        if (f->beside != NULL) {
-            mproc__file_list(f, true);
-            return f;
-        }
-        error = MPROC_ENOMEM;
-        free(f->path);
-        close(f->fd);
-    }
-    free(f);
+    f->path = error == 0 ? realpath(path, NULL) : NULL;
+    if (error == 0 && f->path == NULL) error = -errno;
+    if (error == 0) f->beside = (char *)malloc(strlen(f->path) + MPROC__BESIDE_ROOM);
+    if (error == 0 && f->beside == NULL) error = MPROC_ENOMEM;
+    if (error == 0) return f;
+    mproc_file_close(f);
     return (mproc_file *)mproc__fail(error);
 }
 
@@ -6289,7 +6309,7 @@ MPROC__FN int mproc__flock(int fd, int how, int64_t deadline) {
 /* Closing gives it up where unlocking fails; the next use opens the file again. */
 MPROC__FN void mproc__flock_end(mproc_file *f) {
     f->held = 0;
-    if (mproc__flock(f->fd, LOCK_UN, MPROC__NEVER) != 0) mproc__close(&f->fd);
+    if (mproc__flock(f->fd, LOCK_UN, MPROC__NEVER) != 0) mproc__file_slot_close(&f->fd);
 }
 
 /* Is the open file still the one that the path names? 1, 0, or an error. */
@@ -6341,7 +6361,7 @@ MPROC__FN int mproc__file_take(mproc_file *f, int how, int64_t deadline) {
         if (error != 0) return error;
         int current = mproc__file_current(f);
         if (current > 0) break;
-        mproc__close(&f->fd); /* it was replaced while we waited; or with it goes the lock */
+        mproc__file_slot_close(&f->fd); /* it was replaced while we waited; or with it goes the lock */
         error = current < 0 ? current : mproc__file_open(f);
         if (error != 0) return error;
     }
@@ -6538,41 +6558,37 @@ MPROC__FN void mproc__sync_folder(const char *path) {
     if (fd >= 0) close(fd);
 }
 
-/* Writes data to a fresh temporary file with the target's mode and, where allowed, owner. Its fd, locked. */
+/* Writes data to a fresh temporary file, locked, with the target's mode and, where allowed, owner. */
 MPROC__FN int mproc__file_temporary(mproc_file *f, const char *data, size_t size) {
     struct stat st;
     size_t done;
-    const char *name = mproc__beside(f, "new");
     if (fstat(f->fd, &st) != 0) return -errno;
-    unlink(name); /* of an updater that was killed */
-    int fd = mproc__fd_above_stdio(mproc__open(name, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600)),
-        error = 0;
-    if (fd < 0) return -errno;
-    error = mproc__flock(fd, LOCK_EX, MPROC__NEVER);
-    if (error == 0) error = mproc__write_all(fd, data, size, &done, mproc__file_limited());
-    if (error == 0 && fchown(fd, st.st_uid, st.st_gid) != 0 && errno != EPERM) error = -errno;
-    if (error == 0 && fchmod(fd, st.st_mode & 07777) != 0) error = -errno;
-    if (error == 0 && mproc__fsync(fd) != 0) error = -errno;
-    if (error == 0) return fd;
-    unlink(name);
-    close(fd);
+    int error = mproc__file_slot(&f->fresh, mproc__beside(f, "new"),
+                                 O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (error == 0) error = mproc__flock(f->fresh, LOCK_EX, MPROC__NEVER);
+    if (error == 0) error = mproc__write_all(f->fresh, data, size, &done, mproc__file_limited());
+    if (error == 0 && fchown(f->fresh, st.st_uid, st.st_gid) != 0 && errno != EPERM) error = -errno;
+    if (error == 0 && fchmod(f->fresh, st.st_mode & 07777) != 0) error = -errno;
+    if (error == 0 && mproc__fsync(f->fresh) != 0) error = -errno;
     return error;
 }
 
 /* Puts data in the place of the file; the handle goes over to the new one, whose lock it holds. */
 MPROC__FN int mproc__file_replace(mproc_file *f, const char *data, size_t size) {
-    int fd = mproc__file_temporary(f, data, size);
-    if (fd < 0) return fd;
     mproc__looks is;
-    int error = mproc__look(fd, "", &is);
-    if (error != 0 || rename(f->beside, f->path) != 0) {
-        if (error == 0) error = -errno;
-        unlink(f->beside);
-        close(fd);
+    int error = mproc__file_temporary(f, data, size);
+    if (error == 0) error = mproc__look(f->fresh, "", &is);
+    if (error == 0 && rename(f->beside, f->path) != 0) error = -errno;
+    if (error != 0) {
+        if (f->fresh >= 0) unlink(f->beside);
+        mproc__file_slot_close(&f->fresh);
         return error;
     }
+    pthread_mutex_lock(&mproc__self.lock);
     close(f->fd);
-    f->fd = fd;
+    f->fd = f->fresh;
+    f->fresh = -1;
+    pthread_mutex_unlock(&mproc__self.lock);
     f->is = is;
     mproc__sync_folder(f->path);
     return 0;

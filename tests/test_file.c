@@ -1,5 +1,23 @@
 /* Files: locks, appends and updates by many processes, on full disks, beside killed users. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+/* Calls in the header's midst, at which a test lets something happen. */
+static int open_here(const char *name, int flags, ...);
+static int rename_here(const char *from, const char *to);
+static int close_here(int fd);
+#define open   open_here
+#define rename rename_here
+#define close  close_here
 #define MPROC_IMPLEMENTATION
+#include "../mproc.h"
+#undef open
+#undef rename
+#undef close
 #include "support.h"
 #include <math.h>
 #include <pthread.h>
@@ -24,6 +42,39 @@ static void begin(void) {
 static void finish(void) {
     ck_assert_int_eq(mproc_file_close(file), 0);
     remove_folder(folder);
+}
+
+static const char *fork_at; /* when the header opens or has renamed a file whose name ends so; once */
+static int close_slowly = -1;
+static void (*meanwhile)(void); /* what is waited for while that is closed */
+
+static void fork_here(const char *name) {
+    if (fork_at == NULL || strlen(name) < strlen(fork_at)) return;
+    if (strcmp(name + strlen(name) - strlen(fork_at), fork_at) != 0) return;
+    fork_at = NULL;
+    pid_t pid = fork();
+    while (pid == 0) pause();
+    POKE(&said[8], (int)pid);
+}
+static int open_here(const char *name, int flags, ...) {
+    va_list more;
+    va_start(more, flags);
+    int fd = open(name, flags, (flags & O_CREAT) != 0 ? va_arg(more, mode_t) : 0);
+    va_end(more);
+    fork_here(name);
+    return fd;
+}
+static int rename_here(const char *from, const char *to) {
+    int result = rename(from, to);
+    fork_here(to);
+    return result;
+}
+static int close_here(int fd) {
+    int result = close(fd);
+    if (fd != close_slowly) return result;
+    close_slowly = -1;
+    meanwhile();
+    return result;
 }
 
 static int files_in_folder(void) { return count_entries(folder) - 2; }
@@ -81,6 +132,13 @@ static int poll_shared(void *arg) {
     if (error == 0) MUST_EQ(mproc_file_unlock(mine), 0);
     MUST_EQ(mproc_file_close(mine), 0);
     return -error;
+}
+
+static int edit_nothing(char **data, size_t *size, void *ctx) {
+    (void)data;
+    (void)size;
+    (void)ctx;
+    return 0;
 }
 
 static int others_lock(void) { return ended(spawn(poll_lock, NULL)); }
@@ -280,6 +338,65 @@ START_TEST(x60_killed_holder_whose_child_lives) {
 }
 END_TEST
 
+static int fork_amid_and_be_killed(void *arg) {
+    mproc_file *mine = file;
+    int how = *(int *)arg;
+    if (how == 0) fork_at = "/file"; /* opened, and nobody knows of it yet */
+    if (how <= 1) MUST((mine = mproc_file_open(path)) != NULL);
+    if (how == 2) MUST_EQ(mproc_file_lock(mine, 1), 0); /* opens it anew: the handle is inherited */
+    if (how == 1) fork_at = ".mproc-new";
+    if (how == 2) fork_at = "/file"; /* renamed */
+    MUST_EQ(mproc_file_update(mine, edit_nothing, NULL), 0);
+    if (how != 2) MUST_EQ(mproc_file_lock(mine, 1), 0);
+    raise(SIGKILL);
+    return 0;
+}
+
+/* As another thread of the holder might do, at the worst moment. */
+START_TEST(x60_killed_holder_whose_child_was_forked_amid_a_call) {
+    begin();
+    for (int how = 0; how < 3; how++) {
+        ck_assert_int_eq(ended(spawn(fork_amid_and_be_killed, &how)), -SIGKILL);
+        pid_t child = PEEK(&said[8]);
+        ck_assert_int_gt(child, 0);
+        int error = mproc_file_lock(file, 2);
+        kill(child, SIGKILL);
+        ck_assert_msg(error == 0, "a child of way %d keeps its dead parent's lock: %d", how, error);
+        ck_assert_int_eq(mproc_file_unlock(file), 0);
+        POKE(&said[8], 0);
+    }
+    ck_assert_int_eq(files_in_folder(), 1);
+    finish();
+}
+END_TEST
+
+static int descriptor_is_open(void *fd) { return fcntl(*(int *)fd, F_GETFD) >= 0; }
+static void *fork_when_told(void *arg) {
+    await(&said[GO], 1);
+    int mine = open("/dev/null", O_RDONLY | O_CLOEXEC); /* gets the number that was closed a moment ago */
+    MUST_EQ(ended(spawn(descriptor_is_open, &mine)), 1);
+    close(mine);
+    POKE(&said[DONE], 1);
+    return arg;
+}
+static void wait_for_the_fork(void) {
+    POKE(&said[GO], 1);
+    for (int i = 0; i < 200 && PEEK(&said[DONE]) == 0; i++) nap(0.001); /* the lock may keep it waiting */
+}
+
+START_TEST(update_closes_no_descriptor_of_a_child) {
+    pthread_t thread;
+    begin();
+    ck_assert_int_eq(pthread_create(&thread, NULL, fork_when_told, NULL), 0);
+    close_slowly = file->fd;
+    meanwhile = wait_for_the_fork;
+    ck_assert_int_eq(mproc_file_update(file, edit_nothing, NULL), 0);
+    ck_assert_int_eq(close_slowly, -1);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    finish();
+}
+END_TEST
+
 static int use_inherited(void *arg) {
     (void)arg;
     MUST_EQ(mproc_file_unlock(file), MPROC_EPERM); /* it is the parent's lock */
@@ -395,13 +512,6 @@ END_TEST
 
 /* ---- Opening --------------------------------------------------------------------------------------------
  */
-
-static int edit_nothing(char **data, size_t *size, void *ctx) {
-    (void)data;
-    (void)size;
-    (void)ctx;
-    return 0;
-}
 
 START_TEST(open_makes_regular_files_only) {
     char name[192];
@@ -1197,6 +1307,7 @@ END_TEST
 SUITE_MAIN("file", flck_01_taken_and_dropped, flck_02_03_x60_exclusive_shared_timed, x59_odd_timeouts,
            flck_04_x01_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
            x60_killed_holder, x60_killed_holder_whose_child_lives,
+           x60_killed_holder_whose_child_was_forked_amid_a_call, update_closes_no_descriptor_of_a_child,
            x60_inherited_handle_is_a_lock_of_the_childs_own, x60_second_handle_and_upgrade,
            x60_another_program_does_not_keep_the_lock, open_makes_regular_files_only,
            names_as_long_as_they_may_be, inherited_handle_of_a_lost_file,
