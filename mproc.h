@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2490
-       Fork helpers               mproc.h:227   mproc.h:2899
-       Locks                      mproc.h:265   mproc.h:1824
-       Recursive lock             mproc.h:303   mproc.h:2037
-       Semaphore                  mproc.h:313   mproc.h:2075
-       Event                      mproc.h:328   mproc.h:2146
-       Condition                  mproc.h:341   mproc.h:2204
-       Barrier                    mproc.h:366   mproc.h:2361
-       Shared values and arrays   mproc.h:382   mproc.h:1947
-       Pipe                       mproc.h:426   mproc.h:3868
-       Queue                      mproc.h:459   mproc.h:3045
-       Ring                       mproc.h:514   mproc.h:4181
-       Pool                       mproc.h:539   mproc.h:4389
-       Files                      mproc.h:666   mproc.h:6100
-       Dump                       mproc.h:696   mproc.h:6629
-       Platform                                 mproc.h:713
-       Arena                                    mproc.h:1141
-       This process                             mproc.h:1512
-       Ports                                    mproc.h:1665
+       Processes                  mproc.h:151   mproc.h:2493
+       Fork helpers               mproc.h:227   mproc.h:2902
+       Locks                      mproc.h:265   mproc.h:1827
+       Recursive lock             mproc.h:303   mproc.h:2040
+       Semaphore                  mproc.h:313   mproc.h:2078
+       Event                      mproc.h:328   mproc.h:2149
+       Condition                  mproc.h:341   mproc.h:2207
+       Barrier                    mproc.h:366   mproc.h:2364
+       Shared values and arrays   mproc.h:382   mproc.h:1950
+       Pipe                       mproc.h:426   mproc.h:3871
+       Queue                      mproc.h:459   mproc.h:3048
+       Ring                       mproc.h:514   mproc.h:4184
+       Pool                       mproc.h:539   mproc.h:4392
+       Files                      mproc.h:666   mproc.h:6103
+       Dump                       mproc.h:699   mproc.h:6662
+       Platform                                 mproc.h:716
+       Arena                                    mproc.h:1144
+       This process                             mproc.h:1515
+       Ports                                    mproc.h:1668
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -667,8 +667,8 @@ MPROC_DEF void mproc_progress(FILE *out, const char *label, size_t done, size_t 
 
 /* One file written by many processes, each under flock(2).
    Callers: any thread of the process that opened the handle or inherited it: a lock belongs to the thread,
-   the others wait for it; no signal handler. Kill: the kernel frees the lock; an append or an update is
-   there whole or not at all. */
+   the others wait for it, and take it over when the thread has ended; no signal handler. Kill: the kernel
+   frees the lock; an append or an update is there whole or not at all. */
 typedef struct mproc_file mproc_file;
 
 /* Opens, and creates if need be (0666 less umask), a regular file. NULL and errno. A handle inherited over
@@ -679,7 +679,8 @@ MPROC_DEF mproc_file *mproc_file_open(const char *path);
    Advisory, as flock is: for programs that lock. */
 MPROC_DEF int mproc_file_lock(mproc_file *file, double timeout);
 MPROC_DEF int mproc_file_lock_shared(mproc_file *file, double timeout);
-MPROC_DEF int mproc_file_unlock(mproc_file *file); /* 0; -EPERM not locked by this process */
+/* 0; -EPERM not locked by this thread, or within edit of an update. */
+MPROC_DEF int mproc_file_unlock(mproc_file *file);
 
 /* Appends size bytes, locking by itself unless the handle holds the lock: whole or not at all, whoever else
    appends, also on a full disk. -ENOSPC, -EFBIG ... with the file as it was; -EPERM under a shared lock. */
@@ -687,11 +688,13 @@ MPROC_DEF int mproc_file_append(mproc_file *file, const void *data, size_t size)
 
 /* Reads the file into malloc'ed memory, lets edit change it (realloc allowed), and replaces the file. Other
    processes see the old content or the new, also after SIGKILL or a power cut. Non-zero from edit leaves the
-   file as it was and is returned. */
+   file as it was and is returned. Within edit the handle is the update's: -EDEADLK to append and update. */
 MPROC_DEF int mproc_file_update(mproc_file *file, int (*edit)(char **data, size_t *size, void *ctx),
                                 void *ctx);
 
-MPROC_DEF int mproc_file_close(mproc_file *file); /* 0 (NULL too); frees the handle and its lock */
+/* Frees the handle and its lock. 0 (NULL too); MPROC_EBUSY another thread holds it, or a call on it is under
+   way (in edit: the update). */
+MPROC_DEF int mproc_file_close(mproc_file *file);
 
 /* ---- Dump ---------------------------------------------------------------------------------------------- */
 
@@ -6124,6 +6127,8 @@ struct mproc_file {
     int fd;
     int fresh;        /* an update's new file, or -1 */
     int held;         /* 0, LOCK_SH or LOCK_EX */
+    int users;        /* calls under way; guarded by mproc__self.lock */
+    bool inside;      /* an update's edit is under way */
     uint32_t *line;   /* where this append or update stands in line */
     mproc__looks is;  /* the open file, as it was when the lock was got */
     mproc_file *next; /* in this process's list of handles */
@@ -6133,13 +6138,27 @@ struct mproc_file {
 
 static mproc_file *mproc__files; /* open in this process; guarded by mproc__self.lock */
 
-/* Handles are private memory: one that was closed must not be read, so it is looked up. */
-MPROC__FN bool mproc__is_file(const mproc_file *f) {
+/* With the lock: what points to a handle, or to the list's end. Handles are private memory: one that was
+   closed must not be read, so it is looked up. */
+MPROC__FN mproc_file **mproc__file_find(const mproc_file *f) {
+    mproc_file **link = &mproc__files;
+    while (*link != NULL && *link != f) link = &(*link)->next;
+    return link;
+}
+
+/* Each call brackets what it does with these: meanwhile nobody can close the handle. */
+MPROC__FN bool mproc__file_pin(const mproc_file *f) {
     pthread_mutex_lock(&mproc__self.lock);
-    const mproc_file *known = mproc__files;
-    while (known != NULL && known != f) known = known->next;
+    mproc_file *known = *mproc__file_find(f);
+    if (known != NULL) known->users++;
     pthread_mutex_unlock(&mproc__self.lock);
-    return f != NULL && known == f;
+    return known != NULL;
+}
+MPROC__FN int mproc__file_unpin(mproc_file *f, int result) {
+    pthread_mutex_lock(&mproc__self.lock);
+    if (f->users > 0) f->users--; /* 0: in a child that was forked meanwhile */
+    pthread_mutex_unlock(&mproc__self.lock);
+    return result;
 }
 
 /* In a child of fork: an inherited description would keep the parent's lock alive when the parent is killed.
@@ -6150,7 +6169,8 @@ MPROC__FN void mproc__files_inherit(void) {
         mproc__close(&f->fd);
         mproc__close(&f->fresh);
         f->busy = f->owner = 0;
-        f->held = 0;
+        f->held = f->users = 0;
+        f->inside = false;
     }
 }
 
@@ -6237,16 +6257,6 @@ MPROC__FN int mproc__file_open(mproc_file *f) {
     return MPROC_EINVAL;
 }
 
-/* Enters a handle into the process's list, or takes it out. */
-MPROC__FN void mproc__file_list(mproc_file *f, bool enter) {
-    pthread_mutex_lock(&mproc__self.lock);
-    mproc_file **link = &mproc__files;
-    while (!enter && *link != NULL && *link != f) link = &(*link)->next;
-    if (enter) f->next = mproc__files;
-    *link = enter ? f : f->next;
-    pthread_mutex_unlock(&mproc__self.lock);
-}
-
 /* The absolute path of a file that exists by now, links resolved, so that an update replaces what a link
    points to and not the link. */
 MPROC_DEF mproc_file *mproc_file_open(const char *path) {
@@ -6256,7 +6266,10 @@ MPROC_DEF mproc_file *mproc_file_open(const char *path) {
     mproc_file *f = (mproc_file *)calloc(1, sizeof *f);
     if (f == NULL) return (mproc_file *)mproc__fail(MPROC_ENOMEM);
     f->fd = f->fresh = -1;
-    mproc__file_list(f, true); /* first, so that a child of fork closes what is opened */
+    pthread_mutex_lock(&mproc__self.lock); /* first, so that a child of fork closes what is opened */
+    f->next = mproc__files;
+    mproc__files = f;
+    pthread_mutex_unlock(&mproc__self.lock);
     f->path = (char *)(uintptr_t)path;
     error = mproc__file_open(f);
     f->path = error == 0 ? realpath(path, NULL) : NULL;
@@ -6271,26 +6284,6 @@ MPROC_DEF mproc_file *mproc_file_open(const char *path) {
 MPROC__FN void mproc__file_leave(mproc_file *f) {
     MPROC__STORE(&f->owner, 0);
     if (MPROC__SWAP(&f->busy, 0) == 2) mproc__futex_wake(&f->busy, 1);
-}
-
-/* One thread at a time uses a handle: no other looks at what stands behind busy and owner. Whoever enters one
-   that is not open, in a child of fork or after an error, opens it. */
-MPROC__FN int mproc__file_enter(mproc_file *f, int64_t deadline) {
-    if (MPROC__LOAD(&f->owner) == (uint32_t)mproc__gettid()) return 0;
-    uint32_t mine = 1;
-    for (uint32_t is = 0; !MPROC__CAS(&f->busy, &is, mine); is = 0) {
-        int64_t left = mproc__left(deadline);
-        if (left == 0) {
-            if (mine == 2) mproc__futex_wake(&f->busy, 1); /* it may have been woken, and others not */
-            return MPROC_ETIMEDOUT;
-        }
-        if (is != 2 && !mproc__cas32(&f->busy, is, 2)) continue;
-        mproc__futex_wait(&f->busy, 2, mproc__least(left, MPROC__SLICE));
-        mine = 2; /* who was woken does not know whether others sleep on */
-    }
-    int error = f->fd < 0 ? mproc__file_open(f) : 0;
-    if (error != 0) mproc__file_leave(f);
-    return error;
 }
 
 /* flock with a timeout: flock itself knows for ever and not at all, so in between it is tried at growing
@@ -6310,6 +6303,39 @@ MPROC__FN int mproc__flock(int fd, int how, int64_t deadline) {
 MPROC__FN void mproc__flock_end(mproc_file *f) {
     f->held = 0;
     if (mproc__flock(f->fd, LOCK_UN, MPROC__NEVER) != 0) mproc__file_slot_close(&f->fd);
+}
+
+/* Takes the place of a thread that ended with the lock. */
+MPROC__FN bool mproc__file_orphaned(mproc_file *f) {
+    uint32_t owner = MPROC__LOAD(&f->owner);
+    if (owner == 0 || mproc__alive(getpid(), (pid_t)owner) || !mproc__cas32(&f->owner, owner, 0))
+        return false;
+    f->inside = false;
+    mproc__flock_end(f);
+    return true;
+}
+
+/* One thread at a time uses a handle: no other looks at what stands behind busy and owner. Whoever enters one
+   that is not open, in a child of fork or after an error, opens it. */
+MPROC__FN int mproc__file_enter(mproc_file *f, int64_t deadline) {
+    if (MPROC__LOAD(&f->owner) == (uint32_t)mproc__gettid()) return f->inside ? -EDEADLK : 0;
+    uint32_t mine = 1;
+    bool late = false;
+    for (uint32_t is = 0; !MPROC__CAS(&f->busy, &is, mine); is = 0) {
+        int64_t left = mproc__left(deadline);
+        if ((late || left == 0) && mproc__file_orphaned(f)) break;
+        if (left == 0) {
+            if (mine == 2) mproc__futex_wake(&f->busy, 1); /* it may have been woken, and others not */
+            return MPROC_ETIMEDOUT;
+        }
+        if (is != 2 && !mproc__cas32(&f->busy, is, 2)) continue;
+        mproc__futex_wait(&f->busy, 2, mproc__least(left, MPROC__SLICE));
+        late = errno == ETIMEDOUT;
+        mine = 2; /* who was woken does not know whether others sleep on */
+    }
+    int error = f->fd < 0 ? mproc__file_open(f) : 0;
+    if (error != 0) mproc__file_leave(f);
+    return error;
 }
 
 /* Is the open file still the one that the path names? 1, 0, or an error. */
@@ -6395,13 +6421,13 @@ MPROC__FN int mproc__file_take_shared(mproc_file *f, int64_t deadline) {
 
 MPROC__FN int mproc__file_lock(mproc_file *f, int how, double timeout) {
     int64_t deadline;
-    if (!mproc__is_file(f) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    if (!mproc__deadline(timeout, &deadline) || !mproc__file_pin(f)) return MPROC_EINVAL;
     int error = mproc__file_enter(f, deadline);
-    if (error != 0) return error;
-    if (f->held != 0) return -EDEADLK;
+    if (error == 0 && f->held != 0) error = -EDEADLK;
+    if (error != 0) return mproc__file_unpin(f, error);
     error = how == LOCK_SH ? mproc__file_take_shared(f, deadline) : mproc__file_take(f, how, deadline);
     if (error != 0) mproc__file_leave(f);
-    return error;
+    return mproc__file_unpin(f, error);
 }
 
 MPROC_DEF int mproc_file_lock(mproc_file *file, double timeout) {
@@ -6412,11 +6438,12 @@ MPROC_DEF int mproc_file_lock_shared(mproc_file *file, double timeout) {
 }
 
 MPROC_DEF int mproc_file_unlock(mproc_file *file) {
-    if (!mproc__is_file(file)) return MPROC_EINVAL;
-    if (MPROC__LOAD(&file->owner) != (uint32_t)mproc__gettid()) return MPROC_EPERM;
+    if (!mproc__file_pin(file)) return MPROC_EINVAL;
+    if (MPROC__LOAD(&file->owner) != (uint32_t)mproc__gettid() || file->inside)
+        return mproc__file_unpin(file, MPROC_EPERM);
     mproc__flock_end(file);
     mproc__file_leave(file);
-    return 0;
+    return mproc__file_unpin(file, 0);
 }
 
 /* The family's appenders stand in line before they ask for the flock, for those who sleep in that wake and
@@ -6437,25 +6464,25 @@ MPROC__FN uint32_t *mproc__line_enter(uint32_t *line) {
 }
 
 /* Brackets an operation that needs the exclusive lock; *took tells whether to give it back. */
-MPROC__FN int mproc__file_begin(mproc_file *f, bool *took) {
-    if (!mproc__is_file(f)) return MPROC_EINVAL;
-    int error = mproc__file_enter(f, MPROC__NEVER);
-    if (error != 0) return error;
-    *took = f->held == 0;
-    if (f->held == LOCK_SH) return MPROC_EPERM;
-    if (!*took) return mproc__look(f->fd, "", &f->is);
-    f->line = mproc__line_enter(&mproc__shared->file_line[f->is.inode % 64]);
-    error = mproc__file_take(f, LOCK_EX, MPROC__NEVER);
-    if (error == 0) return 0;
-    mproc__cas32(f->line, (uint32_t)mproc__gettid(), 0);
-    mproc__file_leave(f);
-    return error;
+MPROC__FN int mproc__file_end(mproc_file *f, bool took, int result) {
+    if (took) {
+        mproc__flock_end(f);
+        mproc__cas32(f->line, (uint32_t)mproc__gettid(), 0);
+        mproc__file_leave(f);
+    }
+    return mproc__file_unpin(f, result);
 }
-MPROC__FN void mproc__file_end(mproc_file *f, bool took) {
-    if (!took) return;
-    mproc__flock_end(f);
-    mproc__cas32(f->line, (uint32_t)mproc__gettid(), 0);
-    mproc__file_leave(f);
+MPROC__FN int mproc__file_begin(mproc_file *f, bool *took) {
+    if (!mproc__file_pin(f)) return MPROC_EINVAL;
+    int error = mproc__file_enter(f, MPROC__NEVER);
+    if (error == 0 && f->held == LOCK_SH) error = MPROC_EPERM;
+    if (error != 0) return mproc__file_unpin(f, error);
+    *took = f->held == 0;
+    if (*took) {
+        f->line = mproc__line_enter(&mproc__shared->file_line[f->is.inode % 64]);
+        error = mproc__file_take(f, LOCK_EX, MPROC__NEVER);
+    } else error = mproc__look(f->fd, "", &f->is);
+    return error == 0 ? 0 : mproc__file_end(f, *took, error);
 }
 
 /* Writes all, or says why not; *done counts. */
@@ -6524,8 +6551,7 @@ MPROC_DEF int mproc_file_append(mproc_file *file, const void *data, size_t size)
         error = left;
         mproc__ftruncate(file->fd, (off_t)file->is.size);
     }
-    mproc__file_end(file, took);
-    return error;
+    return mproc__file_end(file, took, error);
 }
 
 /* Reads the whole file into malloc'ed memory, a zero byte behind it. */
@@ -6603,23 +6629,30 @@ MPROC_DEF int mproc_file_update(mproc_file *file, int (*edit)(char **data, size_
     int error = mproc__file_begin(file, &took);
     if (error != 0) return error;
     error = mproc__file_read(file->fd, &data, &size);
+    file->inside = true;
     if (error == 0) error = edit(&data, &size, ctx);
+    file->inside = false;
     if (error == 0 && data == NULL && size != 0) error = MPROC_EINVAL;
     if (error == 0) error = mproc__file_replace(file, data, size);
     free(data);
-    mproc__file_end(file, took);
-    return error;
+    return mproc__file_end(file, took, error);
 }
 
 MPROC_DEF int mproc_file_close(mproc_file *file) {
     if (file == NULL) return 0;
-    if (!mproc__is_file(file)) return MPROC_EINVAL;
-    bool mine = file->pid == getpid();
-    if (mine && MPROC__LOAD(&file->busy) != 0 && MPROC__LOAD(&file->owner) != (uint32_t)mproc__gettid())
-        return MPROC_EBUSY;
-    mproc__file_list(file, false);
-    if (mine && file->held != 0) flock(file->fd, LOCK_UN); /* a forked child may still have the description */
-    if (file->fd >= 0) close(file->fd);
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc_file **link = mproc__file_find(file);
+    int error = *link == NULL ? MPROC_EINVAL : file->users > 0 ? MPROC_EBUSY : 0;
+    uint32_t owner = error == 0 ? MPROC__LOAD(&file->owner) : 0;
+    if (owner != 0 && owner != (uint32_t)mproc__gettid() && mproc__alive(getpid(), (pid_t)owner))
+        error = MPROC_EBUSY;
+    if (error == 0) {
+        *link = file->next;
+        if (file->held != 0 && file->pid == getpid()) flock(file->fd, LOCK_UN); /* a child may have it too */
+        mproc__close(&file->fd);
+    }
+    pthread_mutex_unlock(&mproc__self.lock);
+    if (error != 0) return error;
     free(file->path);
     free(file->beside);
     free(file);

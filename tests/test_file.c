@@ -510,6 +510,108 @@ START_TEST(x60_another_program_does_not_keep_the_lock) {
 }
 END_TEST
 
+/* ---- Threads and one handle -----------------------------------------------------------------------------
+ */
+
+static void *lock_and_end(void *arg) {
+    MUST_EQ(mproc_file_lock(file, 5), 0);
+    return arg;
+}
+
+START_TEST(x60_holder_thread_that_ended) {
+    pthread_t thread;
+    begin();
+    for (int how = 0; how < 4; how++) {
+        ck_assert_int_eq(pthread_create(&thread, NULL, lock_and_end, NULL), 0);
+        ck_assert_int_eq(pthread_join(thread, NULL), 0);
+        ck_assert_int_eq(others_lock(), ETIMEDOUT);
+        ck_assert_int_eq(mproc_file_unlock(file), MPROC_EPERM);
+        if (how == 0) ck_assert_int_eq(mproc_file_lock(file, 0), 0);
+        if (how == 1) ck_assert_int_eq(mproc_file_lock_shared(file, 5), 0);
+        if (how <= 1) ck_assert_int_eq(mproc_file_unlock(file), 0);
+        if (how == 2) ck_assert_int_eq(mproc_file_append(file, "text", 4), 0);
+        if (how == 3) ck_assert_int_eq(mproc_file_close(file), 0);
+        ck_assert_int_eq(others_lock(), 0);
+    }
+    file = mproc_file_open(path);
+    ck_assert_str_eq(slurp(path), "text");
+    finish();
+}
+END_TEST
+
+static void *hold_in_a_thread(void *arg) {
+    POKE(&said[HELD], 1);
+    MUST_EQ(mproc_file_lock(file, MPROC_FOREVER), 0);
+    POKE(&said[HELD], 2);
+    await(&said[GO], 1);
+    MUST_EQ(mproc_file_unlock(file), 0);
+    return arg;
+}
+static int edit_close(char **data, size_t *size, void *ctx) {
+    (void)data;
+    (void)size;
+    *(int *)ctx = mproc_file_close(file);
+    return 0;
+}
+
+START_TEST(close_of_a_handle_in_use) {
+    pthread_t thread;
+    int error = 0;
+    begin();
+    ck_assert_int_eq(mproc_file_lock(file, 0), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, hold_in_a_thread, NULL), 0);
+    EVENTUALLY(PEEK(&said[HELD]) == 1 && mproc_file_close(file) == MPROC_EBUSY); /* the other one waits */
+    ck_assert_int_eq(ended(spawn(close_inherited, NULL)), 0); /* whose threads are not there */
+    ck_assert_int_eq(mproc_file_unlock(file), 0);
+    EVENTUALLY(PEEK(&said[HELD]) == 2);
+    ck_assert_int_eq(mproc_file_close(file), MPROC_EBUSY); /* it holds the lock */
+    POKE(&said[GO], 1);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_int_eq(mproc_file_update(file, edit_close, &error), 0);
+    ck_assert_int_eq(error, MPROC_EBUSY);
+    ck_assert_int_eq(mproc_file_lock(file, 0), 0);
+    ck_assert_int_eq(mproc_file_update(file, edit_close, &error), 0);
+    ck_assert_int_eq(error, MPROC_EBUSY);
+    ck_assert_int_eq(mproc_file_unlock(file), 0);
+    finish();
+}
+END_TEST
+
+/* Two threads at one handle: one closes it, the other closes it or appends. */
+enum { CLOSES = 3000 };
+static pthread_barrier_t meet;
+static int closed_by_other;
+static void *use_while_it_is_closed(void *arg) {
+    for (int i = 0; i < CLOSES; i++) {
+        pthread_barrier_wait(&meet);
+        int error = i % 2 == 0 ? mproc_file_close(file) : mproc_file_append(file, "x", 1);
+        MUST(error == 0 || error == MPROC_EINVAL);
+        closed_by_other = i % 2 == 0 && error == 0;
+        pthread_barrier_wait(&meet);
+    }
+    return arg;
+}
+
+START_TEST(close_beside_another_thread) {
+    pthread_t thread;
+    begin();
+    ck_assert_int_eq(pthread_barrier_init(&meet, NULL, 2), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, use_while_it_is_closed, NULL), 0);
+    for (int i = 0; i < CLOSES; i++) {
+        pthread_barrier_wait(&meet);
+        for (volatile int n = i % 50 * 10; n > 0;) n--;
+        int error = mproc_file_close(file);
+        pthread_barrier_wait(&meet);
+        if (i % 2 == 0) ck_assert_int_eq(error, closed_by_other ? MPROC_EINVAL : 0);
+        else ck_assert(error == 0 || error == MPROC_EBUSY);
+        if (error == MPROC_EBUSY) ck_assert_int_eq(mproc_file_close(file), 0);
+        ck_assert_ptr_nonnull(file = mproc_file_open(path));
+    }
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    finish();
+}
+END_TEST
+
 /* ---- Opening --------------------------------------------------------------------------------------------
  */
 
@@ -968,6 +1070,29 @@ START_TEST(update_of_a_relative_path_after_chdir) {
 }
 END_TEST
 
+static int edit_with_the_handle(char **data, size_t *size, void *ctx) {
+    MUST_EQ(mproc_file_unlock(file), MPROC_EPERM);
+    MUST_EQ(mproc_file_append(file, "lost", 4), -EDEADLK);
+    MUST_EQ(mproc_file_update(file, edit_nothing, NULL), -EDEADLK);
+    MUST_EQ(mproc_file_lock(file, 0), -EDEADLK);
+    MUST_EQ(others_lock(), ETIMEDOUT);
+    return edit_append_text(data, size, ctx);
+}
+
+START_TEST(update_keeps_its_handle_from_edit) {
+    begin();
+    for (int held = 0; held < 2; held++) {
+        if (held) ck_assert_int_eq(mproc_file_lock(file, 0), 0);
+        ck_assert_int_eq(mproc_file_update(file, edit_with_the_handle, (void *)(uintptr_t) "one\n"), 0);
+        ck_assert_int_eq(others_lock(), held ? ETIMEDOUT : 0);
+        ck_assert_int_eq(mproc_file_append(file, "two\n", 4), 0);
+    }
+    ck_assert_int_eq(mproc_file_unlock(file), 0);
+    ck_assert_str_eq(slurp(path), "one\ntwo\none\ntwo\n");
+    finish();
+}
+END_TEST
+
 START_TEST(update_leaves_the_lock_with_its_holder) {
     begin();
     mproc_file *before = mproc_file_open(path); /* opened on the file that will be replaced */
@@ -1309,13 +1434,15 @@ SUITE_MAIN("file", flck_01_taken_and_dropped, flck_02_03_x60_exclusive_shared_ti
            x60_killed_holder, x60_killed_holder_whose_child_lives,
            x60_killed_holder_whose_child_was_forked_amid_a_call, update_closes_no_descriptor_of_a_child,
            x60_inherited_handle_is_a_lock_of_the_childs_own, x60_second_handle_and_upgrade,
-           x60_another_program_does_not_keep_the_lock, open_makes_regular_files_only,
-           names_as_long_as_they_may_be, inherited_handle_of_a_lost_file,
-           descriptors_come_back_and_are_not_inherited, misuse, without_the_right_to_write,
-           append_of_whole_lines_by_processes, append_of_whole_lines_by_threads_with_one_handle,
-           append_and_locks_of_the_handle, append_follows_the_path_and_minds_other_names,
-           append_waits_for_the_lock, update_changes_the_whole_file, update_keeps_link_mode_and_owner,
-           update_of_a_relative_path_after_chdir, update_leaves_the_lock_with_its_holder,
-           append_and_update_exclude_each_other, update_by_threads_with_one_handle_and_by_other_processes,
-           update_is_seen_whole_also_when_killed, killed_while_editing, p1_killed_appenders_and_the_next_one,
+           x60_another_program_does_not_keep_the_lock, x60_holder_thread_that_ended, close_of_a_handle_in_use,
+           close_beside_another_thread, open_makes_regular_files_only, names_as_long_as_they_may_be,
+           inherited_handle_of_a_lost_file, descriptors_come_back_and_are_not_inherited, misuse,
+           without_the_right_to_write, append_of_whole_lines_by_processes,
+           append_of_whole_lines_by_threads_with_one_handle, append_and_locks_of_the_handle,
+           append_follows_the_path_and_minds_other_names, append_waits_for_the_lock,
+           update_changes_the_whole_file, update_keeps_link_mode_and_owner,
+           update_of_a_relative_path_after_chdir, update_keeps_its_handle_from_edit,
+           update_leaves_the_lock_with_its_holder, append_and_update_exclude_each_other,
+           update_by_threads_with_one_handle_and_by_other_processes, update_is_seen_whole_also_when_killed,
+           killed_while_editing, p1_killed_appenders_and_the_next_one,
            p1_killed_appenders_and_readers_that_lock, x20_no_space_left, x20_limit_of_file_size)
