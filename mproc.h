@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2493
-       Fork helpers               mproc.h:227   mproc.h:2902
-       Locks                      mproc.h:265   mproc.h:1827
-       Recursive lock             mproc.h:303   mproc.h:2040
-       Semaphore                  mproc.h:313   mproc.h:2078
-       Event                      mproc.h:328   mproc.h:2149
-       Condition                  mproc.h:341   mproc.h:2207
-       Barrier                    mproc.h:366   mproc.h:2364
-       Shared values and arrays   mproc.h:382   mproc.h:1950
-       Pipe                       mproc.h:426   mproc.h:3871
-       Queue                      mproc.h:459   mproc.h:3048
-       Ring                       mproc.h:514   mproc.h:4184
-       Pool                       mproc.h:539   mproc.h:4392
-       Files                      mproc.h:666   mproc.h:6103
-       Dump                       mproc.h:699   mproc.h:6662
-       Platform                                 mproc.h:716
-       Arena                                    mproc.h:1144
-       This process                             mproc.h:1515
-       Ports                                    mproc.h:1668
+       Processes                  mproc.h:151   mproc.h:2494
+       Fork helpers               mproc.h:227   mproc.h:2903
+       Locks                      mproc.h:265   mproc.h:1828
+       Recursive lock             mproc.h:303   mproc.h:2041
+       Semaphore                  mproc.h:313   mproc.h:2079
+       Event                      mproc.h:328   mproc.h:2150
+       Condition                  mproc.h:341   mproc.h:2208
+       Barrier                    mproc.h:366   mproc.h:2365
+       Shared values and arrays   mproc.h:382   mproc.h:1951
+       Pipe                       mproc.h:426   mproc.h:3872
+       Queue                      mproc.h:459   mproc.h:3049
+       Ring                       mproc.h:514   mproc.h:4185
+       Pool                       mproc.h:539   mproc.h:4393
+       Files                      mproc.h:666   mproc.h:6104
+       Dump                       mproc.h:700   mproc.h:6679
+       Platform                                 mproc.h:717
+       Arena                                    mproc.h:1145
+       This process                             mproc.h:1516
+       Ports                                    mproc.h:1669
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -688,7 +688,8 @@ MPROC_DEF int mproc_file_append(mproc_file *file, const void *data, size_t size)
 
 /* Reads the file into malloc'ed memory, lets edit change it (realloc allowed), and replaces the file. Other
    processes see the old content or the new, also after SIGKILL or a power cut. Non-zero from edit leaves the
-   file as it was and is returned. Within edit the handle is the update's: -EDEADLK to append and update. */
+   file as it was and is returned. Within edit the handle is the update's: -EDEADLK to append and update. The
+   new file has the old one's mode and group and owner, or the caller's where that is not allowed. */
 MPROC_DEF int mproc_file_update(mproc_file *file, int (*edit)(char **data, size_t *size, void *ctx),
                                 void *ctx);
 
@@ -6242,6 +6243,8 @@ MPROC__FN void mproc__file_slot_close(int *slot) {
 }
 
 MPROC__FN int mproc__file_open(mproc_file *f) {
+    mproc__looks named; /* first, for to open a FIFO or a device has effects */
+    if (mproc__look(AT_FDCWD, f->path, &named) == 0 && !named.regular) return MPROC_EINVAL;
     int error = mproc__file_slot(&f->fd, f->path,
                                  O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
     if ((error == -EACCES || error == -EROFS) &&
@@ -6374,11 +6377,11 @@ MPROC__FN int mproc__file_recover(mproc_file *f) {
     ssize_t n = readlink(mproc__beside(f, "note"), text, sizeof text - 1);
     if (n < 0 && errno != ENOENT) return -errno;
     text[n < 0 ? 0 : n] = 0;
-    if (sscanf(text, "%lld", &size) == 1 && f->is.size > (uint64_t)size) {
-        if (mproc__ftruncate(f->fd, (off_t)size) != 0) return -errno;
-        f->is.size = (uint64_t)size;
-    }
-    return mproc__file_unmark(f);
+    if (sscanf(text, "%lld", &size) == 1 && f->is.size > (uint64_t)size &&
+        mproc__ftruncate(f->fd, (off_t)size) != 0)
+        return -errno;
+    int error = mproc__file_unmark(f);
+    return error != 0 ? error : mproc__look(f->fd, "", &f->is);
 }
 
 MPROC__FN int mproc__file_take(mproc_file *f, int how, int64_t deadline) {
@@ -6481,7 +6484,7 @@ MPROC__FN int mproc__file_begin(mproc_file *f, bool *took) {
     if (*took) {
         f->line = mproc__line_enter(&mproc__shared->file_line[f->is.inode % 64]);
         error = mproc__file_take(f, LOCK_EX, MPROC__NEVER);
-    } else error = mproc__look(f->fd, "", &f->is);
+    } else if ((error = mproc__look(f->fd, "", &f->is)) == 0) error = mproc__file_recover(f);
     return error == 0 ? 0 : mproc__file_end(f, *took, error);
 }
 
@@ -6523,10 +6526,12 @@ MPROC__FN int mproc__write_all(int fd, const char *data, size_t size, size_t *do
     return error;
 }
 
-/* Before an append that SIGKILL could cut short: 1, or 0 where no mark may stand, or an error. What stands
-   there by now is of a file that was replaced. */
+/* Before an append that SIGKILL could cut short: 1, or 0 where no mark may stand, or an error. None for a
+   file with several names: who appends by another one would not see it, and lose that to the next by this
+   one. What stands there by now is of a file that was replaced. */
 MPROC__FN int mproc__file_mark(mproc_file *f) {
     char text[32];
+    if (f->is.linked) return 0;
     snprintf(text, sizeof text, "%lld", (long long)f->is.size);
     mproc__file_unmark(f);
     if (link(f->path, mproc__beside(f, "mark")) == 0 && symlink(text, mproc__beside(f, "note")) == 0)
@@ -6545,6 +6550,7 @@ MPROC_DEF int mproc_file_append(mproc_file *file, const void *data, size_t size)
     int marked = size > 0 && used + size > page ? mproc__file_mark(file) : 0;
     error = marked < 0 ? marked : 0;
     if (error == 0) error = mproc__write_all(file->fd, (const char *)data, size, &done, limited);
+    if (error == -EBADF) error = -EACCES; /* it could be opened for reading only */
     bool undone = error == 0 || done == 0 || mproc__ftruncate(file->fd, (off_t)file->is.size) == 0;
     int left = marked > 0 && undone ? mproc__file_unmark(file) : 0; /* else the next one will cut it off */
     if (error == 0 && left != 0) {
@@ -6584,6 +6590,18 @@ MPROC__FN void mproc__sync_folder(const char *path) {
     if (fd >= 0) close(fd);
 }
 
+/* Mode and owner of the old file for the new one. Who may not give the owner away owns it, and who may not
+   give the group away leaves it to a group of his own: nobody is to gain rights by that. */
+MPROC__FN int mproc__file_rights(int fd, const struct stat *old) {
+    mode_t mode = old->st_mode & 07777;
+    if (fchown(fd, old->st_uid, old->st_gid) != 0) {
+        if (errno != EPERM && errno != EINVAL) return -errno; /* EINVAL: unknown in this user namespace */
+        mode &= 0777;
+        if (fchown(fd, (uid_t)-1, old->st_gid) != 0) mode = (mode & 0707) | (mode & 07) << 3;
+    }
+    return fchmod(fd, mode) == 0 ? 0 : -errno;
+}
+
 /* Writes data to a fresh temporary file, locked, with the target's mode and, where allowed, owner. */
 MPROC__FN int mproc__file_temporary(mproc_file *f, const char *data, size_t size) {
     struct stat st;
@@ -6593,8 +6611,7 @@ MPROC__FN int mproc__file_temporary(mproc_file *f, const char *data, size_t size
                                  O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (error == 0) error = mproc__flock(f->fresh, LOCK_EX, MPROC__NEVER);
     if (error == 0) error = mproc__write_all(f->fresh, data, size, &done, mproc__file_limited());
-    if (error == 0 && fchown(f->fresh, st.st_uid, st.st_gid) != 0 && errno != EPERM) error = -errno;
-    if (error == 0 && fchmod(f->fresh, st.st_mode & 07777) != 0) error = -errno;
+    if (error == 0) error = mproc__file_rights(f->fresh, &st);
     if (error == 0 && mproc__fsync(f->fresh) != 0) error = -errno;
     return error;
 }

@@ -19,11 +19,13 @@ static int close_here(int fd);
 #undef rename
 #undef close
 #include "support.h"
+#include <grp.h>
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -648,6 +650,11 @@ START_TEST(open_makes_regular_files_only) {
     TAKES(0, 0.1, ck_assert_ptr_null(mproc_file_open(name))); /* nor waits for its other end */
     ck_assert_int_ne(errno, 0);
     ck_assert_ptr_null(mproc_file_open("/dev/null"));
+    int reader = open(name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    struct pollfd end = {.fd = reader, .events = POLLIN};
+    ck_assert_ptr_null(mproc_file_open(name));
+    ck_assert_int_eq(poll(&end, 1, 0), 0); /* who reads has not seen a writer come and go */
+    close(reader);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path, sizeof address.sun_path, "%s/socket", folder);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -657,6 +664,18 @@ START_TEST(open_makes_regular_files_only) {
     finish();
 }
 END_TEST
+
+static int open_far_below(void *arg) {
+    char name[256] = "";
+    (void)arg;
+    memset(name, 'n', 250);
+    MUST_EQ(chdir(folder), 0);
+    for (int i = 0; i < 20; i++) MUST(mkdir(name, 0755) == 0 && chdir(name) == 0);
+    errno = 0;
+    MUST(mproc_file_open("file") == NULL); /* its absolute path has no room */
+    MUST_EQ(errno, ENAMETOOLONG);
+    return 0;
+}
 
 START_TEST(names_as_long_as_they_may_be) {
     char name[64 + 256], block[10000];
@@ -673,6 +692,7 @@ START_TEST(names_as_long_as_they_may_be) {
     ck_assert_int_eq(size_of(name), 2 + (off_t)sizeof block);
     ck_assert_int_eq(files_in_folder(), 2);
     ck_assert_int_eq(mproc_file_close(other), 0);
+    ck_assert_int_eq(ended(spawn(open_far_below, NULL)), 0);
     finish();
 }
 END_TEST
@@ -763,7 +783,7 @@ static int as_ordinary_user(void *arg) {
     errno = 0;
     mproc_file *fixed = mproc_file_open(name); /* refused, or good for locks and no more */
     if (fixed == NULL) MUST_EQ(errno, EACCES);
-    else MUST(mproc_file_append(fixed, "x", 1) < 0);
+    else MUST_EQ(mproc_file_append(fixed, "x", 1), -EACCES);
     MUST(strcmp(slurp(name), "fixed\n") == 0);
     mproc_file *mine = mproc_file_open(path); /* writable, in a folder that is not */
     MUST(mine != NULL);
@@ -922,6 +942,45 @@ START_TEST(append_follows_the_path_and_minds_other_names) {
 }
 END_TEST
 
+/* Stays in the midst of a long append: the file has grown, the mark may stand. */
+static int tear(void *marked) {
+    size_t done;
+    mproc_file *mine = mproc_file_open(path);
+    MUST(mine != NULL && mproc_file_lock(mine, 5) == 0);
+    MUST_EQ(mproc__file_mark(mine), *(int *)marked);
+    MUST_EQ(mproc__write_all(mine->fd, "torn\n", 5, &done, false), 0);
+    return 0;
+}
+
+START_TEST(append_behind_a_torn_one) {
+    char sub[128], name[192];
+    int marked = 1;
+    begin();
+    ck_assert_int_eq(mproc_file_append(file, "one\n", 4), 0);
+    ck_assert_int_eq(ended(spawn(tear, &marked)), 0);
+    ck_assert_int_eq(mproc_file_lock(file, 0), 0);
+    ck_assert_int_eq(mproc__file_mark(file), 1); /* of the dead one's mark nothing is left */
+    ck_assert_int_eq(write(file->fd, "torn\n", 5), 5);
+    ck_assert_int_eq(mproc_file_append(file, "two\n", 4),
+                     0); /* nor of one that could not be removed in time */
+    ck_assert_int_eq(mproc_file_unlock(file), 0);
+    ck_assert_str_eq(slurp(path), "one\ntwo\n");
+
+    snprintf(sub, sizeof sub, "%s/sub", folder);
+    snprintf(name, sizeof name, "%s/other", sub);
+    ck_assert(mkdir(sub, 0755) == 0 && link(path, name) == 0);
+    mproc_file *other = mproc_file_open(name);
+    marked = 0; /* who comes by the other name would not see it */
+    ck_assert_int_eq(ended(spawn(tear, &marked)), 0);
+    ck_assert_int_eq(mproc_file_append(other, "three\n", 6), 0);
+    ck_assert_int_eq(mproc_file_append(file, "four\n", 5), 0);
+    ck_assert_str_eq(slurp(path), "one\ntwo\ntorn\nthree\nfour\n");
+    ck_assert_int_eq(mproc_file_close(other), 0);
+    ck_assert_int_eq(files_in_folder(), 2);
+    finish();
+}
+END_TEST
+
 static int append_five(void *arg) {
     (void)arg;
     mproc_file *mine = mproc_file_open(path);
@@ -1044,6 +1103,51 @@ START_TEST(update_keeps_link_mode_and_owner) {
     ck_assert_int_eq(mproc_file_close(by_link), 0);
     ck_assert_int_eq(count_entries(sub) - 2, 1);
     ck_assert_int_eq(files_in_folder(), 2);
+    finish();
+}
+END_TEST
+
+/* By a user who may not keep the owner: one of the group, a stranger, and root of a namespace of his own. */
+enum { MEMBER, STRANGER, NAMESPACE };
+static bool writes(const char *name, const char *text) {
+    int fd = open(name, O_WRONLY | O_CLOEXEC);
+    bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    if (fd >= 0) close(fd);
+    return done;
+}
+static int update_as_another(void *arg) {
+    int who = *(int *)arg;
+    const gid_t group = 3000;
+    if (setgroups(who == MEMBER, &group) != 0 || setgid(2000) != 0 || setuid(2000) != 0) return 77;
+    prctl(PR_SET_DUMPABLE, 1); /* else the maps would be root's */
+    if (who == NAMESPACE &&
+        (unshare(CLONE_NEWUSER) != 0 || !writes("/proc/self/setgroups", "deny") ||
+         !writes("/proc/self/uid_map", "0 2000 1") || !writes("/proc/self/gid_map", "0 2000 1")))
+        return 77;
+    mproc_file *mine = mproc_file_open(path);
+    MUST(mine != NULL);
+    MUST_EQ(mproc_file_update(mine, edit_append_text, (void *)(uintptr_t) "more"), 0);
+    return 0;
+}
+
+START_TEST(update_gives_no_rights_away) {
+    struct stat s;
+    begin();
+    for (int who = MEMBER; who <= NAMESPACE; who++) {
+        write_file(path, "text");
+        int code = chown(path, 1500, 3000) == 0 && chmod(path, 06774) == 0 && chmod(folder, 0777) == 0
+                       ? ended(spawn(update_as_another, &who))
+                       : 77;
+        if (code == 77) printf("skipped, not the rights to become user %d\n", who);
+        if (code == 77) continue;
+        ck_assert_int_eq(code, 0);
+        ck_assert_int_eq(stat(path, &s), 0);
+        ck_assert_str_eq(slurp(path), "textmore");
+        ck_assert_uint_eq(s.st_uid, 2000);
+        ck_assert_uint_eq(s.st_gid, who == MEMBER ? 3000 : 2000);
+        ck_assert_uint_eq(s.st_mode & 07777, who == MEMBER ? 0774 : 0744);
+        ck_assert_int_eq(unlink(path), 0);
+    }
     finish();
 }
 END_TEST
@@ -1439,8 +1543,8 @@ SUITE_MAIN("file", flck_01_taken_and_dropped, flck_02_03_x60_exclusive_shared_ti
            inherited_handle_of_a_lost_file, descriptors_come_back_and_are_not_inherited, misuse,
            without_the_right_to_write, append_of_whole_lines_by_processes,
            append_of_whole_lines_by_threads_with_one_handle, append_and_locks_of_the_handle,
-           append_follows_the_path_and_minds_other_names, append_waits_for_the_lock,
-           update_changes_the_whole_file, update_keeps_link_mode_and_owner,
+           append_follows_the_path_and_minds_other_names, append_behind_a_torn_one, append_waits_for_the_lock,
+           update_changes_the_whole_file, update_keeps_link_mode_and_owner, update_gives_no_rights_away,
            update_of_a_relative_path_after_chdir, update_keeps_its_handle_from_edit,
            update_leaves_the_lock_with_its_holder, append_and_update_exclude_each_other,
            update_by_threads_with_one_handle_and_by_other_processes, update_is_seen_whole_also_when_killed,
