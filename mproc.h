@@ -6243,7 +6243,7 @@ MPROC__FN void mproc__file_slot_close(int *slot) {
 }
 
 MPROC__FN int mproc__file_open(mproc_file *f) {
-    mproc__looks named; /* first, for to open a FIFO or a device has effects */
+    mproc__looks named; /* first: opening a FIFO or a device has effects */
     if (mproc__look(AT_FDCWD, f->path, &named) == 0 && !named.regular) return MPROC_EINVAL;
     int error = mproc__file_slot(&f->fd, f->path,
                                  O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
@@ -6527,8 +6527,8 @@ MPROC__FN int mproc__write_all(int fd, const char *data, size_t size, size_t *do
 }
 
 /* Before an append that SIGKILL could cut short: 1, or 0 where no mark may stand, or an error. None for a
-   file with several names: who appends by another one would not see it, and lose that to the next by this
-   one. What stands there by now is of a file that was replaced. */
+   file with several names: who appends by another would not see it, and the next by this one would cut that
+   off. What stands there by now is of a file that was replaced. */
 MPROC__FN int mproc__file_mark(mproc_file *f) {
     char text[32];
     if (f->is.linked) return 0;

@@ -517,6 +517,7 @@ END_TEST
 
 static void *lock_and_end(void *arg) {
     MUST_EQ(mproc_file_lock(file, 5), 0);
+    POKE(&said[HELD], (int)mproc__gettid());
     return arg;
 }
 
@@ -526,6 +527,7 @@ START_TEST(x60_holder_thread_that_ended) {
     for (int how = 0; how < 4; how++) {
         ck_assert_int_eq(pthread_create(&thread, NULL, lock_and_end, NULL), 0);
         ck_assert_int_eq(pthread_join(thread, NULL), 0);
+        EVENTUALLY(!mproc__alive(getpid(), PEEK(&said[HELD]))); /* for the kernel, too, a moment later */
         ck_assert_int_eq(others_lock(), ETIMEDOUT);
         ck_assert_int_eq(mproc_file_unlock(file), MPROC_EPERM);
         if (how == 0) ck_assert_int_eq(mproc_file_lock(file, 0), 0);
