@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2494
-       Fork helpers               mproc.h:227   mproc.h:2903
-       Locks                      mproc.h:265   mproc.h:1828
-       Recursive lock             mproc.h:303   mproc.h:2041
-       Semaphore                  mproc.h:313   mproc.h:2079
-       Event                      mproc.h:328   mproc.h:2150
-       Condition                  mproc.h:341   mproc.h:2208
-       Barrier                    mproc.h:366   mproc.h:2365
-       Shared values and arrays   mproc.h:382   mproc.h:1951
-       Pipe                       mproc.h:426   mproc.h:3872
-       Queue                      mproc.h:459   mproc.h:3049
-       Ring                       mproc.h:514   mproc.h:4185
-       Pool                       mproc.h:539   mproc.h:4393
-       Files                      mproc.h:666   mproc.h:6104
-       Dump                       mproc.h:700   mproc.h:6679
+       Processes                  mproc.h:151   mproc.h:2517
+       Fork helpers               mproc.h:227   mproc.h:2926
+       Locks                      mproc.h:265   mproc.h:1839
+       Recursive lock             mproc.h:303   mproc.h:2052
+       Semaphore                  mproc.h:313   mproc.h:2090
+       Event                      mproc.h:328   mproc.h:2161
+       Condition                  mproc.h:341   mproc.h:2219
+       Barrier                    mproc.h:366   mproc.h:2388
+       Shared values and arrays   mproc.h:382   mproc.h:1962
+       Pipe                       mproc.h:426   mproc.h:3895
+       Queue                      mproc.h:459   mproc.h:3072
+       Ring                       mproc.h:514   mproc.h:4208
+       Pool                       mproc.h:539   mproc.h:4416
+       Files                      mproc.h:666   mproc.h:6127
+       Dump                       mproc.h:700   mproc.h:6702
        Platform                                 mproc.h:717
-       Arena                                    mproc.h:1145
-       This process                             mproc.h:1516
-       Ports                                    mproc.h:1669
+       Arena                                    mproc.h:1156
+       This process                             mproc.h:1527
+       Ports                                    mproc.h:1680
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1130,17 +1130,28 @@ MPROC__FN int mproc__mutex_lock(mproc__mutex *m, int64_t deadline) {
     }
     return -error;
 }
-/* The living thread that holds it, or 0. Where a robust mutex keeps that is libc's business, but what is the
-   kernel's, which takes the dead ones out. */
-MPROC__FN uint32_t mproc__mutex_holder(const mproc__mutex *m) {
-    const uint32_t *word = (const uint32_t *)(const void *)&m->libc;
+/* Where a robust mutex keeps its holder is libc's business, but what is the kernel's: a dead one leaves
+   FUTEX_OWNER_DIED in its place. */
+MPROC__FN uint32_t *mproc__mutex_word(const mproc__mutex *m) {
+    uint32_t *word = (uint32_t *)(uintptr_t)&m->libc;
 #ifndef __GLIBC__
     word++;
 #endif
-    return MPROC__LOAD(word) & 0x3fffffff /* FUTEX_TID_MASK */;
+    return word;
+}
+/* The living thread that holds it, or 0. */
+MPROC__FN uint32_t mproc__mutex_holder(const mproc__mutex *m) {
+    return MPROC__LOAD(mproc__mutex_word(m)) & 0x3fffffff /* FUTEX_TID_MASK */;
 }
 MPROC__FN void mproc__mutex_repaired(mproc__mutex *m) { pthread_mutex_consistent(&m->libc); }
 MPROC__FN int mproc__mutex_unlock(mproc__mutex *m) { return -pthread_mutex_unlock(&m->libc); }
+
+/* Undoes a lock that came from a dead holder, so that the next one is told of that. */
+MPROC__FN void mproc__mutex_pass_on(mproc__mutex *m) {
+    mproc__mutex_repaired(m);
+    mproc__mutex_unlock(m);
+    mproc__cas32(mproc__mutex_word(m), 0, 0x40000000 /* FUTEX_OWNER_DIED */);
+}
 
 /* ---- Arena --------------------------------------------------------------------------------------------- */
 
@@ -2347,19 +2358,31 @@ MPROC_DEF int mproc_condition_wait_for(mproc_condition *condition, bool (*predic
     return error == MPROC_ETIMEDOUT && predicate(ctx) ? 0 : error;
 }
 
+/* With the lock held: no condition any more, unless a waiter lives. */
+MPROC__FN int mproc__condition_end(mproc_condition *c) {
+    if (!mproc__tag_is(c, MPROC__CONDITION)) return MPROC_EINVAL;
+    for (const mproc__waiter *w = c->first; w != NULL; w = w->next)
+        if (mproc__waiter_alive(w)) return MPROC_EBUSY;
+    if (!mproc__cas32(&c->tag.magic, mproc__magic(&c->tag), 0)) return MPROC_EINVAL;
+    while (c->first != NULL) mproc__waiter_remove(c, c->first); /* the dead */
+    return 0;
+}
+
+/* Under the lock, like all that looks at the list: a notified waiter takes itself out once it has that. It
+   may be freed by who holds it, if it is the caller's. */
 MPROC_DEF int mproc_condition_free(mproc_condition *condition) {
     if (condition == NULL) return 0;
     if (!mproc__tag_is(condition, MPROC__CONDITION)) return MPROC_EINVAL;
-    if (mproc__awaited(condition)) return MPROC_EBUSY;
-    for (const mproc__waiter *w = condition->first; w != NULL; w = w->next) /* notified, and not back yet */
-        if (mproc__waiter_alive(w)) return MPROC_EBUSY;
-    int error = mproc__lock_retire(&condition->own);
-    if (error != 0) return error;
-    for (mproc__waiter *w = condition->first, *next; w != NULL; w = next) { /* the dead */
-        next = w->next;
-        mproc__dealloc(w);
-    }
-    return mproc__object_free(condition);
+    mproc_lock *lock = condition->lock;
+    bool own = lock == &condition->own, held = !mproc__is_lock(lock) || mproc__mutex_mine(&lock->mutex);
+    if (own && (held || mproc__awaited(lock))) return MPROC_EBUSY;
+    int taken = held ? 0 : mproc__mutex_lock(&lock->mutex, 0);
+    if (taken != 0 && taken != -EOWNERDEAD) return MPROC_EBUSY;
+    int error = mproc__condition_end(condition);
+    if (taken != 0) mproc__mutex_pass_on(&lock->mutex);
+    else if (!held) mproc__mutex_unlock(&lock->mutex);
+    if (error == 0) mproc__dealloc(condition);
+    return error;
 }
 
 /* ---- Barrier ------------------------------------------------------------------------------------------- */

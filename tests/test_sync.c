@@ -4,6 +4,7 @@
 #define MPROC_ARENA_SIZE arena_bytes
 static unsigned long arena_bytes = 64ul << 20; /* small, so that leaks show; taken at the first use */
 #include "support.h"
+#include <sys/ptrace.h>
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
@@ -1607,6 +1608,105 @@ START_TEST(x32_owner_death_is_told_by_wait) {
 }
 END_TEST
 
+/* A child leaves after k instructions of mproc_condition_free until the notified waiters, which it may have
+   seen, are gone; false if it was through by then. */
+static bool free_while_they_leave(int k) {
+    enum { N = 4 };
+    job waiters[N];
+    void *others[N];
+    int status = 0;
+    condition = mproc_condition_new(NULL);
+    POKE(&said[WAITING], 0);
+    POKE(&said[LEFT], 0);
+    for (int i = 0; i < N; i++) start_thread(&waiters[i], sleeper, NULL);
+    acquire_when_asleep(N);
+    ck_assert_int_eq(mproc_condition_notify_all(condition), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+        raise(SIGSTOP);
+        int error = mproc_condition_free(condition);
+        POKE(&said[LEFT], 1);
+        _exit(-error);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    for (int i = 0; i < k && PEEK(&said[LEFT]) == 0; i++) {
+        ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL);
+        waitpid(pid, &status, 0);
+    }
+    bool within = PEEK(&said[LEFT]) == 0;
+    ck_assert_int_eq(mproc_condition_release(condition), 0);
+    for (int i = 0; i < N; i++) ck_assert_int_eq(end_thread(&waiters[i]), 0);
+    for (int i = 0; i < N; i++) { /* their entries' memory is used for something else */
+        others[i] = mproc__alloc(sizeof(mproc__waiter), false);
+        memset(others[i], 0x55, sizeof(mproc__waiter));
+    }
+    ptrace(PTRACE_CONT, pid, NULL, NULL);
+    waitpid(pid, &status, 0);
+    if (WIFSTOPPED(status)) kill(pid, SIGKILL);
+    ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == EBUSY),
+                  "after %d instructions it ended with %#x", k, (unsigned)status);
+    ck_assert_int_eq(mproc_condition_free(condition), WEXITSTATUS(status) == 0 ? MPROC_EINVAL : 0);
+    for (int i = 0; i < N; i++) mproc__dealloc(others[i]);
+    return within;
+}
+
+START_TEST(x38_free_while_notified_waiters_leave) {
+    begin();
+    int k = 1;
+    ck_assert_int_eq(mproc_condition_free(mproc_condition_new(NULL)), 0); /* the linker is through */
+    while (free_while_they_leave(k)) k += SLOW > 1 ? 9 : 1;
+    ck_assert_int_gt(k, 20);
+}
+END_TEST
+
+static bool looks_long(void *ctx) {
+    (void)ctx;
+    POKE(&said[INSIDE], 1);
+    await(&said[PHASE], 1);
+    return true;
+}
+static int waits_for_looks_long(void *lock) {
+    MUST_EQ(mproc_lock_acquire(lock, 0), 0);
+    MUST_EQ(mproc_condition_wait_for(condition, looks_long, NULL, MPROC_FOREVER), 0);
+    return -mproc_lock_release(lock);
+}
+
+START_TEST(x38_free_of_a_condition_and_its_lock) {
+    begin();
+    mproc_lock *lock = mproc_lock_new();
+    condition = mproc_condition_new(lock);
+    pid_t pid = spawn(waits_for_looks_long, lock); /* in wait_for, asleep or not, it is in use */
+    await(&said[INSIDE], 1);
+    ck_assert_int_eq(mproc_condition_free(condition), MPROC_EBUSY);
+    POKE(&said[PHASE], 1);
+    ck_assert_int_eq(ended(pid), 0);
+    ck_assert_int_eq(mproc_lock_acquire(lock, 0), 0);
+    ck_assert_int_eq(mproc_condition_free(condition), 0); /* by the lock's holder, who keeps that */
+    ck_assert_int_eq(mproc_lock_release(lock), 0);
+
+    int killed = 1;
+    for (int dead = 0; dead < 2;
+         dead++) { /* free tells nobody that a holder died: the next holder must know */
+        condition = mproc_condition_new(lock);
+        POKE(&said[WAITING], 0);
+        if (dead) {
+            pid = spawn(sleeper, NULL);
+            acquire_when_asleep(1);
+            ck_assert_int_eq(mproc_condition_release(condition), 0);
+            kill_and_collect(pid);
+        }
+        ck_assert_int_eq(ended(spawn(notify_and_end, &killed)), -SIGKILL);
+        ck_assert_int_eq(mproc_condition_free(condition), 0);
+        ck_assert_int_eq(mproc_lock_acquire(lock, dead), MPROC_EOWNERDEAD);
+        ck_assert_int_eq(mproc_lock_release(lock), 0);
+        ck_assert_int_eq(mproc_lock_acquire(lock, dead), 0);
+        ck_assert_int_eq(mproc_lock_release(lock), 0);
+    }
+    ck_assert_int_eq(mproc_lock_free(lock), 0);
+}
+END_TEST
+
 /* A bounded buffer with two conditions over one lock, as everybody builds it. */
 static mproc_condition *not_full, *not_empty;
 enum { ROOM = 3, ITEMS = 2000 };
@@ -2223,7 +2323,8 @@ SUITE_MAIN("sync", sem_04_10_evnt_01_cond_06_lock_11_13_x59_timeouts,
            cond_10_x39_not_without_the_lock, cond_11_the_notified_wake_after_the_release,
            cond_13_a_given_lock_is_shared, cond_14_a_child_that_only_acquires_and_releases,
            x34_killed_waiters_and_notify, x37_a_notification_does_not_die_with_its_waiter,
-           x32_owner_death_is_told_by_wait, cond_bounded_buffer,
+           x32_owner_death_is_told_by_wait, x38_free_while_notified_waiters_leave,
+           x38_free_of_a_condition_and_its_lock, cond_bounded_buffer,
            barr_03_11_everybody_gets_a_number_of_its_own, barr_01_02_lockstep, barr_12_a_thousand_passes,
            barr_06_07_08_14_abort_and_reset, barr_14_reset_from_a_child, barr_passed_is_passed,
            barr_09_one_late_party_breaks_it_for_all, barr_13_parties_that_cannot_be,
