@@ -6702,7 +6702,8 @@ MPROC_DEF int mproc_file_close(mproc_file *file) {
 /* ---- Dump ---------------------------------------------------------------------------------------------- */
 
 /* What is in shared memory says itself what it is, by its tag. The addresses are collected under the
-   allocator's lock; what is freed after that is passed over, by its tag again. */
+   allocator's lock; what is freed after that is passed over, by its tag again. A line is made in memory
+   first: printing may take long (into a full pipe), and nothing is read of an object after that. */
 
 MPROC__FN const char *mproc__kind_name(uint32_t kind) {
     static const char *const names[] = {"memory", "lock",      "array",   "array",    "message",
@@ -6718,12 +6719,21 @@ MPROC__FN void mproc__dump_holder(FILE *out, const mproc__mutex *m) {
 
 MPROC__FN void mproc__dump_pool(FILE *out, const mproc_pool *pool) {
     uint64_t head = MPROC__LOAD(&pool->head), tail = MPROC__LOAD(&pool->tail);
-    fprintf(out, " %s, supervisor %d, %d workers, %zu tasks wait%s%s", pool->name, (int)pool->supervisor,
-            pool->workers, tail > head ? (size_t)(tail - head) : 0, pool->closed ? ", closed" : "",
+    const mproc__worker *worker = MPROC__LOAD(&pool->worker);
+    int workers = MPROC__LOAD(&pool->workers);
+    if (!mproc__is_pool(pool)) return; /* freed, so those were perhaps another's */
+    fprintf(out, " %.39s, supervisor %d, %d workers, %zu tasks wait%s%s", pool->name, (int)pool->supervisor,
+            workers, tail > head ? (size_t)(tail - head) : 0, pool->closed ? ", closed" : "",
             pool->over ? ", over" : "");
-    for (int i = 0; i < pool->workers; i++)
-        if (pool->worker[i].current[0] != 0)
-            fprintf(out, "\n           worker %u runs a task", (unsigned)pool->worker[i].pid);
+    for (int i = 0; i < workers; i++)
+        if (worker[i].current[0] != 0)
+            fprintf(out, "\n           worker %u runs a task", (unsigned)worker[i].pid);
+}
+
+MPROC__FN void mproc__dump_condition(FILE *out, const mproc_condition *c) {
+    const mproc_lock *lock = c->lock;
+    fprintf(out, " with lock %p", (const void *)lock);
+    if (mproc__is_lock(lock)) mproc__dump_holder(out, &lock->mutex);
 }
 
 MPROC__FN void mproc__dump_object(FILE *out, mproc__tag *tag) {
@@ -6746,10 +6756,7 @@ MPROC__FN void mproc__dump_object(FILE *out, mproc__tag *tag) {
     case MPROC__SEMAPHORE:
         fprintf(out, " %d permits", mproc_semaphore_value((mproc_semaphore *)it.object));
         break;
-    case MPROC__CONDITION:
-        fprintf(out, " with lock %p", (void *)it.condition->lock);
-        mproc__dump_holder(out, &it.condition->lock->mutex);
-        break;
+    case MPROC__CONDITION: mproc__dump_condition(out, it.condition); break;
     case MPROC__BARRIER:
         fprintf(out, " %u of %u parties", mproc__arrived(it.barrier->word), it.barrier->parties);
         break;
@@ -6800,6 +6807,14 @@ MPROC__FN size_t mproc__dump_list(mproc__arena *a, mproc__tag **list, size_t cap
     return n;
 }
 
+/* The object's line, by way of memory; none if it is gone by then. */
+MPROC__FN void mproc__dump_line(FILE *out, FILE *memory, char *const *text, const size_t *size,
+                                mproc__tag *tag) {
+    rewind(memory);
+    if (tag->magic == mproc__magic(tag)) mproc__dump_object(memory, tag);
+    if (fflush(memory) == 0 && tag->magic == mproc__magic(tag)) fwrite(*text, 1, *size, out);
+}
+
 MPROC__FN int mproc__dump_objects(FILE *out, mproc__arena *a) {
     int error = mproc__arena_lock_by(a, mproc__now() + MPROC__SECOND);
     if (error != 0) return error;
@@ -6808,12 +6823,18 @@ MPROC__FN int mproc__dump_objects(FILE *out, mproc__arena *a) {
     if (list != NULL) mproc__dump_list(a, list, n);
     mproc__mutex_unlock(&a->lock);
     fprintf(out, "shared memory: %zu KiB of %zu MiB\n", (size_t)(a->top - (char *)a) >> 10, a->size >> 20);
-    for (size_t i = 0; list != NULL && i < n; i++)
-        if (list[i]->magic == mproc__magic(list[i])) mproc__dump_object(out, list[i]);
+    char *text = NULL;
+    size_t size = 0;
+    FILE *memory = list != NULL ? open_memstream(&text, &size) : NULL;
+    for (size_t i = 0; memory != NULL && i < n; i++) mproc__dump_line(out, memory, &text, &size, list[i]);
+    if (memory != NULL) fclose(memory);
+    free(text);
     free(list);
-    for (uint32_t i = 0; i < MPROC__LOAD(&a->ports_used); i++)
-        if (MPROC__LOAD(&a->pair[i]) != NULL) mproc__dump_pair(out, (mproc__pair *)a->pair[i]);
-    return list != NULL ? 0 : MPROC_ENOMEM;
+    for (uint32_t i = 0; i < MPROC__LOAD(&a->ports_used); i++) {
+        mproc__pair *pair = (mproc__pair *)MPROC__LOAD(&a->pair[i]);
+        if (pair != NULL) mproc__dump_pair(out, pair);
+    }
+    return memory != NULL ? 0 : MPROC_ENOMEM;
 }
 
 MPROC__FN void mproc__dump_waiting(FILE *out, const mproc__seat *s) {

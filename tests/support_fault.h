@@ -66,6 +66,7 @@ static const fault_rule fault_rules[] = {
     {"calloc(", "", {ENOMEM}, true},
     {"malloc(", "", {ENOMEM}, true},
     {"realpath(", "", {ENOMEM, EACCES}, true},
+    {"open_memstream(", "", {ENOMEM}, true},
     {"arena(", "", {ENOMEM}, true},
     {"read(", "", {EINTR, EAGAIN}, false},
     {"write(", "data + *done", {EINTR, ENOSPC, EIO, SHORT}, false},
@@ -201,6 +202,11 @@ static inline void *fault_gave(void *block) {
     return block;
 }
 
+/* Its text counts, which is freed in the end. */
+static inline FILE *fault_memstream(char **text, size_t *size) {
+    return fault_hits("open_memstream(") ? NULL : (FILE *)fault_got(open_memstream(text, size));
+}
+
 #define fork(...)               (fault_hits("fork(" #__VA_ARGS__) ? -1 : fork(__VA_ARGS__))
 #define syscall(...)            (fault_hits("syscall(" #__VA_ARGS__) ? -1 : syscall(__VA_ARGS__))
 #define waitid(...)             (fault_hits("waitid(" #__VA_ARGS__) ? -1 : waitid(__VA_ARGS__))
@@ -214,6 +220,7 @@ static inline void *fault_gave(void *block) {
 #define calloc(...)             (fault_hits("calloc(" #__VA_ARGS__) ? NULL : fault_got(calloc(__VA_ARGS__)))
 #define malloc(...)             (fault_hits("malloc(" #__VA_ARGS__) ? NULL : fault_got(malloc(__VA_ARGS__)))
 #define realpath(...)           (fault_hits("realpath(" #__VA_ARGS__) ? NULL : fault_got(realpath(__VA_ARGS__)))
+#define open_memstream(...)     fault_memstream(__VA_ARGS__)
 #define free(block)             free(fault_gave(block))
 #define mproc__alloc(...)       (fault_hits("arena(" #__VA_ARGS__) ? NULL : (mproc__alloc)(__VA_ARGS__))
 #define read(...)               (fault_hits("read(" #__VA_ARGS__) ? -1 : read(__VA_ARGS__))
@@ -260,6 +267,7 @@ static inline void *fault_gave(void *block) {
 #undef calloc
 #undef malloc
 #undef realpath
+#undef open_memstream
 #undef free
 #undef mproc__alloc
 #undef read

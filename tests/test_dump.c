@@ -97,6 +97,7 @@ START_TEST(a_pool_at_work) {
     double give_up = now() + 10 * SLOW;
     for (dump(); strstr(text, "waits for event") == NULL && now() < give_up; dump()) nap(0.001);
     ck_assert_msg(strstr(text, "waits for event") != NULL, "%s", text);
+    dump(); /* once more: the pool's line comes before that of the worker */
     ck_assert_msg(strstr(text, " oven, supervisor ") != NULL, "%s", text);
     ck_assert_msg(strstr(text, "1 workers, 0 tasks wait\n") != NULL, "%s", text);
     ck_assert_msg(strstr(text, " runs a task\n") != NULL, "%s", text);
@@ -106,4 +107,46 @@ START_TEST(a_pool_at_work) {
 }
 END_TEST
 
-SUITE_MAIN("dump", objects_and_what_they_hold, who_waits_for_what, a_pool_at_work)
+/* A stream whose reader is slow: each time it frees what it reads of, and the memory serves for other things.
+ */
+static mproc_condition *condition;
+static mproc_pool *pool_of_two;
+
+static void use_freed_memory(size_t n) {
+    for (int i = 0; i < 8; i++) {
+        void *bytes = mproc_shm_new(n);
+        MUST(bytes != NULL);
+        memset(bytes, 0x55, n);
+    }
+}
+
+static ssize_t frees_what_it_reads(void *cookie, const char *bytes, size_t n) {
+    (void)cookie;
+    if (condition != NULL && memmem(bytes, n, "with lock", 9) != NULL) {
+        MUST_EQ(mproc_condition_free(condition), 0);
+        condition = NULL;
+        use_freed_memory(48);
+    }
+    if (pool_of_two != NULL && memmem(bytes, n, ", 2 workers", 11) != NULL) {
+        MUST_EQ(mproc_pool_free(pool_of_two), 0);
+        pool_of_two = NULL;
+        use_freed_memory(400000);
+    }
+    return (ssize_t)n;
+}
+
+START_TEST(objects_freed_while_it_prints) {
+    condition = mproc_condition_new(NULL);
+    pool_of_two = mproc_pool_new(2);
+    ck_assert(condition != NULL && pool_of_two != NULL);
+    FILE *out = fopencookie(NULL, "w", (cookie_io_functions_t){.write = frees_what_it_reads});
+    ck_assert_ptr_nonnull(out);
+    setvbuf(out, NULL, _IONBF, 0);
+    ck_assert_int_eq(mproc_dump(out), 0);
+    fclose(out);
+    ck_assert(condition == NULL && pool_of_two == NULL);
+}
+END_TEST
+
+SUITE_MAIN("dump", objects_freed_while_it_prints, objects_and_what_they_hold, who_waits_for_what,
+           a_pool_at_work)
