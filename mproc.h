@@ -50,8 +50,8 @@
        Queue                      mproc.h:459   mproc.h:3072
        Ring                       mproc.h:514   mproc.h:4208
        Pool                       mproc.h:539   mproc.h:4416
-       Files                      mproc.h:666   mproc.h:6127
-       Dump                       mproc.h:700   mproc.h:6702
+       Files                      mproc.h:666   mproc.h:6126
+       Dump                       mproc.h:700   mproc.h:6701
        Platform                                 mproc.h:717
        Arena                                    mproc.h:1156
        This process                             mproc.h:1527
@@ -4889,7 +4889,6 @@ MPROC__FN int mproc__worker_spawn(mproc__supervisor *s, mproc__worker *w) {
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* the supervisor has one thread only, which ends with it */
     if (getppid() != parent) _exit(1);
     setpgid(0, 0);
-    close(s->life);
     sigaction(SIGCHLD, &s->on_child, NULL);
     pthread_sigmask(SIG_SETMASK, &s->mask, NULL);
     mproc__worker_main(s->pool, w);

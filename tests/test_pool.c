@@ -1798,6 +1798,25 @@ START_TEST(nothing_leaks) {        /* fds, processes, threads, signal state: P6,
 }
 END_TEST
 
+/* The program's own handler opens a descriptor in each child, as soon as one of the library's was closed. */
+static int opened_in_child;
+static void open_in_child(void) { opened_in_child = open("/dev/zero", O_RDONLY | O_CLOEXEC); }
+static int opened_still(const void *arg, void *result) {
+    (void)arg;
+    *(int *)result = fcntl(opened_in_child, F_GETFD) >= 0;
+    return 0;
+}
+START_TEST(descriptors_of_others_stay_open_in_workers) {
+    mproc_current_process(); /* the library's handler comes first */
+    ck_assert_int_eq(pthread_atfork(NULL, NULL, open_in_child), 0);
+    mproc_pool *pool = pool_of(1);
+    int open_still = 0;
+    ck_assert_int_eq(mproc_pool_apply(pool, opened_still, NULL, 0, &open_still, sizeof open_still), 0);
+    ck_assert(open_still);
+    free_pool(pool);
+}
+END_TEST
+
 struct signal_state {
     int blocked[65], ignored[65], handled[65];
 };
@@ -2702,13 +2721,14 @@ SUITE_MAIN("pool", apply_returns_the_result, arguments_in_shared_memory_are_copi
            submission_from_many_processes_and_threads, a_task_uses_its_own_pool, use_in_a_forked_child,
            a_process_with_a_pool_of_its_own, a_task_with_a_pool_of_its_own, a_queue_made_after_the_pool,
            sizes_of_a_pool, a_pool_of_two_hundred, no_room_for_the_processes, no_room_for_a_replacement,
-           nothing_leaks, pools_that_another_process_frees, tasks_see_the_signal_state_of_the_program,
-           waiting_costs_no_processor_time, interrupted_by_signals, close_runs_what_was_accepted,
-           close_leaves_a_submission_to_its_submitter, close_races_with_submission, no_new_work_after_the_end,
-           terminate_drops_ten_thousand_tasks, terminate_releases_everybody, supervisor_killed,
-           supervisor_killed_while_idle_and_while_busy, free_with_results_pending, free_with_a_getter_blocked,
-           an_idle_worker_leaves_at_once, every_order_of_ending, a_crash_after_close,
-           a_stopped_worker_holds_nobody_up, a_stopped_supervisor_holds_nobody_up, exit_with_a_live_pool,
-           exit_with_a_pool_at_work, what_a_task_prints_comes_out, submission_from_an_exit_handler,
-           program_killed, program_killed_at_random, program_and_supervisor_killed_at_once, control_c,
+           nothing_leaks, descriptors_of_others_stay_open_in_workers, pools_that_another_process_frees,
+           tasks_see_the_signal_state_of_the_program, waiting_costs_no_processor_time, interrupted_by_signals,
+           close_runs_what_was_accepted, close_leaves_a_submission_to_its_submitter,
+           close_races_with_submission, no_new_work_after_the_end, terminate_drops_ten_thousand_tasks,
+           terminate_releases_everybody, supervisor_killed, supervisor_killed_while_idle_and_while_busy,
+           free_with_results_pending, free_with_a_getter_blocked, an_idle_worker_leaves_at_once,
+           every_order_of_ending, a_crash_after_close, a_stopped_worker_holds_nobody_up,
+           a_stopped_supervisor_holds_nobody_up, exit_with_a_live_pool, exit_with_a_pool_at_work,
+           what_a_task_prints_comes_out, submission_from_an_exit_handler, program_killed,
+           program_killed_at_random, program_and_supervisor_killed_at_once, control_c,
            control_c_handled_by_the_program, null_and_garbage)
