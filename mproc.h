@@ -50,8 +50,8 @@
        Queue                      mproc.h:459   mproc.h:3072
        Ring                       mproc.h:514   mproc.h:4208
        Pool                       mproc.h:539   mproc.h:4416
-       Files                      mproc.h:666   mproc.h:6126
-       Dump                       mproc.h:700   mproc.h:6701
+       Files                      mproc.h:666   mproc.h:6133
+       Dump                       mproc.h:700   mproc.h:6708
        Platform                                 mproc.h:717
        Arena                                    mproc.h:1156
        This process                             mproc.h:1527
@@ -4692,13 +4692,18 @@ MPROC__FN bool mproc__slot_end(mproc_future *f, uint64_t from, int status, int c
 #define MPROC__INDEX_BITS 24
 #define MPROC__INDEX_MASK (((uint64_t)1 << MPROC__INDEX_BITS) - 1)
 
+/* How far an entry is ahead of this position, as a multiple: it keeps only the position's last 40 bits. */
+MPROC__FN int64_t mproc__ready_ahead(uint64_t entry, uint64_t position) {
+    return (int64_t)((entry & ~MPROC__INDEX_MASK) - (position << MPROC__INDEX_BITS));
+}
+
 /* The entry at the head, 0 when the ring is empty. */
 MPROC__FN uint64_t mproc__ready_peek(mproc_pool *pool) {
     for (;;) {
         uint64_t head = MPROC__LOAD(&pool->head), is = MPROC__LOAD(&pool->entry[head & pool->mask]);
-        uint64_t position = is >> MPROC__INDEX_BITS;
-        if (position == head) return (is & MPROC__INDEX_MASK) != 0 ? is : 0;
-        if (position > head) mproc__cas64(&pool->head, head, head + 1);
+        int64_t ahead = mproc__ready_ahead(is, head);
+        if (ahead == 0) return (is & MPROC__INDEX_MASK) != 0 ? is : 0;
+        if (ahead > 0) mproc__cas64(&pool->head, head, head + 1);
     }
 }
 
@@ -4706,15 +4711,16 @@ MPROC__FN uint64_t mproc__ready_peek(mproc_pool *pool) {
 MPROC__FN bool mproc__ready_push(mproc_pool *pool, uint32_t index, uint64_t most) {
     for (;;) {
         uint64_t tail = MPROC__LOAD(&pool->tail), *entry = &pool->entry[tail & pool->mask];
-        uint64_t is = MPROC__LOAD(entry), position = is >> MPROC__INDEX_BITS;
+        uint64_t is = MPROC__LOAD(entry);
+        int64_t ahead = mproc__ready_ahead(is, tail);
         uint64_t head = MPROC__LOAD(&pool->head); /* if it is past tail, that has moved, see below */
         if (tail >= head && tail - head >= most && tail == MPROC__LOAD(&pool->tail)) return false;
-        if (position == tail && (is & MPROC__INDEX_MASK) == 0) {
+        if (ahead == 0 && (is & MPROC__INDEX_MASK) == 0) {
             if (!mproc__cas64(entry, is, tail << MPROC__INDEX_BITS | (index + 1))) continue;
             mproc__cas64(&pool->tail, tail, tail + 1);
             return true;
         }
-        if (position < tail) return false;         /* full */
+        if (ahead < 0) return false;               /* full */
         mproc__cas64(&pool->tail, tail, tail + 1); /* filled, or even empty again: who filled it was killed */
     }
 }
@@ -4726,9 +4732,10 @@ MPROC__FN size_t mproc__ready_length(const mproc_pool *pool) {
 }
 
 MPROC__FN void mproc__ready_drop(mproc_pool *pool, uint64_t entry) {
-    uint64_t head = entry >> MPROC__INDEX_BITS;
-    mproc__cas64(&pool->entry[head & pool->mask], entry, (head + pool->mask + 1) << MPROC__INDEX_BITS);
-    mproc__cas64(&pool->head, head, head + 1);
+    uint64_t position = entry >> MPROC__INDEX_BITS, head = MPROC__LOAD(&pool->head);
+    uint64_t next = (position + pool->mask + 1) << MPROC__INDEX_BITS;
+    mproc__cas64(&pool->entry[position & pool->mask], entry, next);
+    if (mproc__ready_ahead(entry, head) == 0) mproc__cas64(&pool->head, head, head + 1);
     if (MPROC__LOAD(&pool->space) && mproc__ready_length(pool) <= pool->backlog / 2)
         mproc__flag_wake(&pool->space, INT32_MAX);
 }
