@@ -50,8 +50,8 @@
        Queue                      mproc.h:459   mproc.h:3072
        Ring                       mproc.h:514   mproc.h:4208
        Pool                       mproc.h:539   mproc.h:4416
-       Files                      mproc.h:666   mproc.h:6133
-       Dump                       mproc.h:700   mproc.h:6708
+       Files                      mproc.h:666   mproc.h:6138
+       Dump                       mproc.h:700   mproc.h:6713
        Platform                                 mproc.h:717
        Arena                                    mproc.h:1156
        This process                             mproc.h:1527
@@ -4425,15 +4425,16 @@ MPROC_DEF int mproc_ring_free(mproc_ring *ring) {
 
        FREE -> FILLING(pid) -> READY(pid) -> RUNNING(worker) -> DONE -> FILLING(pid) -> FREE, next generation
 
-   or, cancelled or past its limit, from READY or RUNNING over ENDING(pid) to DONE. Each arrow is one
-   compare-and-swap, so no instant exists at which a task belongs to nobody. Two structures only help to find
-   slots, and may be wrong without harm: a bitmap of free slots, and the ring, a queue of slots that are
+   or, cancelled while READY, over ENDING(pid) to DONE. A RUNNING task that is cancelled or past its limit is
+   DOOMED(worker) until its worker, which goes on writing to the slot, is killed and collected. Each arrow is
+   one compare-and-swap, so no instant exists at which a task belongs to nobody. Two structures only help to
+   find slots, and may be wrong without harm: a bitmap of free slots, and the ring, a queue of slots that are
    ready. An entry of the ring whose slot is not READY any more is passed over. What processes killed in
    between leave behind (a slot filled by the dead, a ready slot not in the ring, a free slot not in the
    bitmap) the supervisor finds on its rounds.
 
    A worker writes the slot's number into its record before it claims the slot. When it dies, the supervisor
-   looks at that slot: RUNNING under this worker's number means the task dies with it. */
+   looks at that slot: RUNNING or DOOMED under this worker's number means the task dies with it. */
 
 #define MPROC__SEGMENT     256       /* slots that are allocated together */
 #define MPROC__SEGMENTS    16384     /* at most: four million tasks and futures */
@@ -4442,7 +4443,7 @@ MPROC_DEF int mproc_ring_free(mproc_ring *ring) {
 #define MPROC__WORKERS     4096      /* at most */
 #define MPROC__ORPHAN      0xffffffu /* for a pid: the process that asked is gone */
 
-enum { MPROC__FREE, MPROC__FILLING, MPROC__READY, MPROC__RUNNING, MPROC__ENDING, MPROC__DONE };
+enum { MPROC__FREE, MPROC__FILLING, MPROC__READY, MPROC__RUNNING, MPROC__DOOMED, MPROC__ENDING, MPROC__DONE };
 
 typedef struct mproc__item { /* what came of one item of a task for many */
     int32_t status;          /* 0 or an error */
@@ -4902,25 +4903,30 @@ MPROC__FN int mproc__worker_spawn(mproc__supervisor *s, mproc__worker *w) {
     return 0;
 }
 
+/* The item that a task was at is lost with its worker, which was killed for it (doomed) or died by itself. */
+MPROC__FN void mproc__item_lost(mproc_pool *pool, mproc_future *f, bool doomed, int code) {
+    int status = !doomed ? MPROC_ECRASHED : MPROC__LOAD(&f->cancel) ? MPROC_ECANCELED : MPROC_ETIMEDOUT;
+    f->items[f->done].code = code;
+    f->items[f->done].status = status;
+    if (f->error == 0) f->error = status;
+    f->done++;
+    if (status == MPROC_ECRASHED) MPROC__ADD(&pool->counts.crashed, 1);
+    if (status == MPROC_ETIMEDOUT) MPROC__ADD(&pool->counts.timed_out, 1);
+}
+
 /* A worker died in the middle of this task. */
 MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_future *f, int code) {
     uint64_t word = MPROC__LOAD(&f->word);
-    if (!mproc__runs(w, word)) { /* it had finished it */
+    bool doomed = mproc__state(word) == MPROC__DOOMED && mproc__holder_of(word) == w->number;
+    if (!doomed && !mproc__runs(w, word)) { /* it had finished it */
         w->tally = w->next_tally;
         return;
     }
-    uint32_t i = f->done;
     if (MPROC__LOAD(&s->pool->why) != 0) {
         mproc__slot_end(f, word, mproc__pool_lost(s->pool), code);
         return;
     }
-    if (i < f->job.count) {
-        f->items[i].code = code;
-        f->items[i].status = MPROC_ECRASHED;
-        if (f->error == 0) f->error = MPROC_ECRASHED;
-        f->done = i + 1;
-        MPROC__ADD(&s->pool->counts.crashed, 1);
-    }
+    if (f->done < f->job.count) mproc__item_lost(s->pool, f, doomed, code);
     if (f->done < f->job.count) { /* the rest of a task for many is a task again; the ring has room for it */
         if (!mproc__cas64(&f->word, word, mproc__word(word, MPROC__READY, MPROC__ORPHAN))) return;
         mproc__ready_push(s->pool, f->index, s->pool->mask + 1);
@@ -4983,21 +4989,19 @@ MPROC__FN void mproc__worker_kill(const mproc__worker *w) {
     kill((pid_t)w->pid, SIGKILL);
 }
 
-/* Ends the task that w runs at this depth, and w, if it is past its limit or to be cancelled; else says when
-   it will be. w may be done with it by now, and its `current` empty: so that is read once. */
+/* Dooms the task that w runs at this depth, and kills w, if it is past its limit or to be cancelled; else
+   says when it will be. w may be done with it by now, and its `current` empty: so that is read once. */
 MPROC__FN int64_t mproc__task_limit(mproc__supervisor *s, mproc__worker *w, uint32_t depth, int64_t now) {
     uint32_t current = MPROC__LOAD(&w->current[depth]);
     int64_t began = MPROC__LOAD(&w->began[depth]); /* stays 0 if there is no limit */
     if (current == 0) return MPROC__NEVER;
     mproc_future *f = mproc__slot(s->pool, current - 1);
     uint64_t word = MPROC__LOAD(&f->word);
-    int status = MPROC__LOAD(&f->cancel) ? MPROC_ECANCELED : MPROC_ETIMEDOUT;
     int64_t end = began != 0 ? began + (int64_t)(s->pool->options.task_timeout * 1e9) : MPROC__NEVER;
-    if (status == MPROC_ETIMEDOUT && end > now) return end;
-    if (!mproc__runs(w, word) || !mproc__slot_end(f, word, status, -SIGKILL)) return MPROC__NEVER;
-    MPROC__STORE(&w->current[depth], 0); /* it is settled: not to be counted as finished */
-    if (status == MPROC_ETIMEDOUT) MPROC__ADD(&s->pool->counts.timed_out, 1);
-    mproc__worker_kill(w);
+    if (!MPROC__LOAD(&f->cancel) && end > now) return end;
+    bool doomed =
+        mproc__runs(w, word) && mproc__cas64(&f->word, word, mproc__word(word, MPROC__DOOMED, w->number));
+    if (doomed) mproc__worker_kill(w);
     return MPROC__NEVER;
 }
 
@@ -5023,7 +5027,7 @@ MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
     uint64_t word = MPROC__LOAD(&f->word);
     uint32_t state = mproc__state(word);
     if (state == MPROC__FREE) mproc__bit_set(s->pool, f->index);
-    if (state == MPROC__FREE || state == MPROC__RUNNING) return;
+    if (state == MPROC__FREE || state == MPROC__RUNNING || state == MPROC__DOOMED) return;
     bool dead = mproc__pid_dead(s, state == MPROC__DONE ? f->owner : mproc__holder_of(word));
     if (state == MPROC__DONE && (MPROC__LOAD(&f->job.detached) || (dead && !mproc__awaited(f))))
         mproc__slot_release(f, word);
@@ -5082,8 +5086,9 @@ MPROC__FN void mproc__supervisor_end(mproc_pool *pool) {
     for (uint32_t i = 0, n = MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i < n; i++) {
         mproc_future *f = mproc__slot(pool, i);
         uint64_t word = MPROC__LOAD(&f->word);
+        uint32_t state = mproc__state(word);
         bool left = mproc__holder_of(word) == MPROC__ORPHAN || MPROC__LOAD(&pool->why) != 0;
-        if (mproc__state(word) == MPROC__RUNNING || (mproc__state(word) == MPROC__READY && left))
+        if (state == MPROC__RUNNING || state == MPROC__DOOMED || (state == MPROC__READY && left))
             mproc__slot_end(f, word, mproc__pool_lost(pool), 0);
     }
     mproc__flag_end(&pool->watch);

@@ -394,6 +394,32 @@ START_TEST(a_running_task_is_cancelled_with_its_children) {
 }
 END_TEST
 
+static int scribble(const void *arg, void *result) {
+    for (;;) *(volatile int *)result = *(const int *)arg;
+    return 0;
+}
+/* A task that was ended by force does not write into the next one that has its slot. */
+START_TEST(a_doomed_task_leaves_its_slot_alone) {
+    mproc_pool *slow = pool_of(2),
+               *limited = pool_with((mproc_pool_options){.workers = 2, .task_timeout = 0.01});
+    for (int i = 0; i < 400; i++) {
+        bool cancels = i % 2 == 0;
+        mproc_pool *pool = cancels ? slow : limited;
+        int result = -1;
+        mproc_future *future = begin(pool, scribble, -2, sizeof(int));
+        if (cancels) EVENTUALLY(counts_of(pool).running == 1);
+        if (cancels) ck_assert_int_eq(mproc_future_cancel(future), 0);
+        ck_assert_int_eq(finish(future, &result), cancels ? MPROC_ECANCELED : MPROC_ETIMEDOUT);
+        ck_assert_int_eq(mproc_pool_apply(pool, square, &i, sizeof i, &result, sizeof result), 0);
+        ck_assert_int_eq(result, i * i);
+    }
+    ck_assert_uint_eq(counts_of(limited).timed_out, 200);
+    ck_assert_uint_eq(counts_of(slow).crashed + counts_of(limited).crashed, 0);
+    ck_assert_int_eq(mproc_pool_free(slow), 0);
+    free_pool(limited);
+}
+END_TEST
+
 START_TEST(a_done_task_cannot_be_cancelled) {
     mproc_pool *pool = pool_of(1);
     mproc_future *good = begin(pool, square, 5, sizeof(int)), *bad = begin(pool, fail_with, 9, 0);
@@ -1256,14 +1282,15 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            imap_tells_each_items_own_error, imap_of_a_million_items, imap_left_half_way,
            imap_and_the_end_of_its_pool, imap_misused, close_with_an_imap_under_way,
            a_queued_task_is_cancelled_and_never_runs, a_running_task_is_cancelled_with_its_children,
-           a_done_task_cannot_be_cancelled, cancelling_races_with_running, cancelled_right_before_the_end,
-           cancelled_from_another_process, callbacks_run_once, callbacks_of_many_run_in_any_call,
-           callbacks_that_submit, callbacks_are_of_the_process_that_asked, callbacks_at_terminate,
-           pool_fd_wakes_an_event_loop, pool_fd_stays_readable_while_results_wait,
-           pool_fd_is_for_the_makers_results, callbacks_run_one_after_the_other,
-           pool_fd_tells_of_crashes_and_of_the_end, pool_fd_tells_though_who_had_the_news_was_killed,
-           pool_fd_leaks_nothing, a_result_of_more_than_a_gibibyte, parallel_for_runs_each_once,
-           parallel_for_tells_of_a_crash, parallel_for_of_which_all_crash, parallel_for_schedules_dynamically,
-           parallel_for_inside_another, parallel_for_misused, parallel_for_killed_and_interrupted,
+           a_doomed_task_leaves_its_slot_alone, a_done_task_cannot_be_cancelled,
+           cancelling_races_with_running, cancelled_right_before_the_end, cancelled_from_another_process,
+           callbacks_run_once, callbacks_of_many_run_in_any_call, callbacks_that_submit,
+           callbacks_are_of_the_process_that_asked, callbacks_at_terminate, pool_fd_wakes_an_event_loop,
+           pool_fd_stays_readable_while_results_wait, pool_fd_is_for_the_makers_results,
+           callbacks_run_one_after_the_other, pool_fd_tells_of_crashes_and_of_the_end,
+           pool_fd_tells_though_who_had_the_news_was_killed, pool_fd_leaks_nothing,
+           a_result_of_more_than_a_gibibyte, parallel_for_runs_each_once, parallel_for_tells_of_a_crash,
+           parallel_for_of_which_all_crash, parallel_for_schedules_dynamically, parallel_for_inside_another,
+           parallel_for_misused, parallel_for_killed_and_interrupted,
            progress_to_a_file_is_a_line_each_ten_percent, progress_on_a_terminal_is_one_line_redrawn,
            progress_of_a_map, storm_of_every_kind_of_task)

@@ -1237,7 +1237,7 @@ static uint32_t pool_taken(bool for_tasks) { /* how many slots are, or how many 
     uint32_t taken = 0;
     for (uint32_t i = 0; i < p.pool->segments * MPROC__SEGMENT; i++) {
         uint32_t state = mproc__state(MPROC__LOAD(&mproc__slot(p.pool, i)->word));
-        taken += for_tasks ? state == MPROC__READY || state == MPROC__RUNNING : state != MPROC__FREE;
+        taken += for_tasks ? state >= MPROC__READY && state <= MPROC__DOOMED : state != MPROC__FREE;
     }
     return taken;
 }
