@@ -50,8 +50,8 @@
        Queue                      mproc.h:459   mproc.h:3072
        Ring                       mproc.h:514   mproc.h:4208
        Pool                       mproc.h:539   mproc.h:4416
-       Files                      mproc.h:666   mproc.h:6138
-       Dump                       mproc.h:700   mproc.h:6713
+       Files                      mproc.h:666   mproc.h:6145
+       Dump                       mproc.h:700   mproc.h:6720
        Platform                                 mproc.h:717
        Arena                                    mproc.h:1156
        This process                             mproc.h:1527
@@ -4903,6 +4903,14 @@ MPROC__FN int mproc__worker_spawn(mproc__supervisor *s, mproc__worker *w) {
     return 0;
 }
 
+/* Puts a ready task of the dead into the ring; false without room: it stays theirs, for a later round. */
+MPROC__FN bool mproc__slot_adopt(mproc_pool *pool, mproc_future *f, uint64_t ready, uint64_t most) {
+    if (!mproc__ready_push(pool, f->index, most)) return false;
+    mproc__cas64(&f->word, ready, mproc__word(ready, MPROC__READY, MPROC__ORPHAN));
+    mproc__flag_wake(&pool->work, 1);
+    return true;
+}
+
 /* The item that a task was at is lost with its worker, which was killed for it (doomed) or died by itself. */
 MPROC__FN void mproc__item_lost(mproc_pool *pool, mproc_future *f, bool doomed, int code) {
     int status = !doomed ? MPROC_ECRASHED : MPROC__LOAD(&f->cancel) ? MPROC_ECANCELED : MPROC_ETIMEDOUT;
@@ -4928,9 +4936,9 @@ MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_fu
     }
     if (f->done < f->job.count) mproc__item_lost(s->pool, f, doomed, code);
     if (f->done < f->job.count) { /* the rest of a task for many is a task again; the ring has room for it */
-        if (!mproc__cas64(&f->word, word, mproc__word(word, MPROC__READY, MPROC__ORPHAN))) return;
-        mproc__ready_push(s->pool, f->index, s->pool->mask + 1);
-        mproc__flag_wake(&s->pool->work, 1);
+        uint64_t ready = mproc__word(word, MPROC__READY, w->pid);
+        MPROC__STORE(&f->word, ready);
+        mproc__slot_adopt(s->pool, f, ready, s->pool->mask + 1);
         return;
     }
     mproc__worker_prepare_count(w, f);
@@ -5035,9 +5043,8 @@ MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
     if (state == MPROC__FILLING) mproc__slot_release(f, word);
     if (state == MPROC__ENDING) mproc__slot_end(f, word, MPROC_ECANCELED, -SIGKILL);
     if (state != MPROC__READY) return; /* it runs all the same, and may not be in the ring yet: */
-    if (mproc__ready_push(s->pool, f->index, s->pool->mask + 1))
-        mproc__cas64(&f->word, word, mproc__word(word, MPROC__READY, MPROC__ORPHAN));
-    else s->crowded = true;
+    uint64_t most = s->pool->mask + 1 - (uint64_t)s->pool->workers; /* the rest is for what workers leave */
+    if (!mproc__slot_adopt(s->pool, f, word, most)) s->crowded = true;
 }
 
 MPROC__FN void mproc__supervisor_round(mproc__supervisor *s) {
