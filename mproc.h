@@ -50,8 +50,8 @@
        Queue                      mproc.h:459   mproc.h:3072
        Ring                       mproc.h:514   mproc.h:4208
        Pool                       mproc.h:539   mproc.h:4416
-       Files                      mproc.h:666   mproc.h:6145
-       Dump                       mproc.h:700   mproc.h:6720
+       Files                      mproc.h:666   mproc.h:6163
+       Dump                       mproc.h:700   mproc.h:6738
        Platform                                 mproc.h:717
        Arena                                    mproc.h:1156
        This process                             mproc.h:1527
@@ -4500,6 +4500,7 @@ struct mproc_pool {
     uint32_t closed, quit; /* no more tasks; workers shall leave */
     uint32_t why;          /* to be ended by force: minus the error that what is unfinished gets */
     uint32_t over;         /* nothing runs any more */
+    uint32_t settled;      /* and every task has been told so */
     uint32_t watch;        /* flag: somebody waits for started or over */
     pid_t supervisor, creator;
     mproc_pool_options options;
@@ -5084,20 +5085,30 @@ MPROC__FN void mproc__supervisor_kill(mproc__supervisor *s) {
     }
 }
 
-/* The last act: what has not finished is told so, and everybody is woken. In a pool that ends in peace that
-   is only what a dead worker left; a ready task with its submitter's pid is one that the close overtook,
-   which the submitter takes back: ended here, it would pass for one that was accepted. */
-MPROC__FN void mproc__supervisor_end(mproc_pool *pool) {
-    MPROC__STORE(&pool->closed, 1);
-    MPROC__STORE(&pool->over, 1);
+/* Nothing runs any more: what has not finished is told so. In a pool that ends in peace that is only what a
+   dead worker left; a ready task with its submitter's pid is one that the close overtook, which the submitter
+   takes back: ended here, it would pass for one that was accepted. What is ENDING by the living ends so, or a
+   later call finds it. */
+MPROC__FN void mproc__pool_settle(mproc_pool *pool) {
+    bool forced = MPROC__LOAD(&pool->why) != 0, all = true;
     for (uint32_t i = 0, n = MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i < n; i++) {
         mproc_future *f = mproc__slot(pool, i);
         uint64_t word = MPROC__LOAD(&f->word);
-        uint32_t state = mproc__state(word);
-        bool left = mproc__holder_of(word) == MPROC__ORPHAN || MPROC__LOAD(&pool->why) != 0;
-        if (state == MPROC__RUNNING || state == MPROC__DOOMED || (state == MPROC__READY && left))
-            mproc__slot_end(f, word, mproc__pool_lost(pool), 0);
+        uint32_t state = mproc__state(word), holder = mproc__holder_of(word);
+        bool left = state == MPROC__RUNNING || state == MPROC__DOOMED;
+        if (state == MPROC__READY) left = forced || holder == MPROC__ORPHAN;
+        if (state == MPROC__ENDING) left = !mproc__alive((pid_t)holder, (pid_t)holder);
+        if (left) mproc__slot_end(f, word, mproc__pool_lost(pool), 0);
+        else if (state == MPROC__ENDING) all = false;
     }
+    MPROC__STORE(&pool->settled, all);
+}
+
+/* The last act, and everybody is woken. */
+MPROC__FN void mproc__supervisor_end(mproc_pool *pool) {
+    MPROC__STORE(&pool->closed, 1);
+    MPROC__STORE(&pool->over, 1);
+    mproc__pool_settle(pool);
     mproc__flag_end(&pool->watch);
     mproc__flag_end(&pool->space);
     _exit(0);
@@ -5215,16 +5226,32 @@ MPROC__FN void mproc__pool_bury(mproc_pool *pool) {
     pthread_mutex_unlock(&mproc__self.lock);
 }
 
-/* Is the supervisor still there? If it was killed, notes that the pool is over. */
-MPROC__FN bool mproc__pool_lives(mproc_pool *pool) {
-    if (!MPROC__LOAD(&pool->over)) {
-        int error = mproc__mutex_lock(&pool->life, 0);
-        if (error != 0 && error != -EOWNERDEAD) return true;
-        if (error == -EOWNERDEAD) mproc__mutex_repaired(&pool->life);
-        if (!MPROC__LOAD(&pool->over)) mproc__pool_doom(pool, MPROC_EBROKEN);
-        MPROC__STORE(&pool->over, 1);
-        mproc__mutex_unlock(&pool->life);
+/* The workers of a supervisor that was killed may be dying yet. */
+MPROC__FN bool mproc__pool_dying(const mproc_pool *pool) {
+    bool alive = false;
+    for (int i = 0; i < pool->workers && !alive; i++) {
+        pid_t pid = (pid_t)pool->worker[i].pid;
+        alive = pid != 0 && mproc__alive(pid, pid);
     }
+    return alive;
+}
+
+/* If the supervisor was killed, notes that the pool is over; and settles it once no worker writes to a slot
+   any more, which may be at a later call. */
+MPROC__FN void mproc__pool_take_over(mproc_pool *pool) {
+    int error = mproc__mutex_lock(&pool->life, 0);
+    if (error != 0 && error != -EOWNERDEAD) return;
+    if (error == -EOWNERDEAD) mproc__mutex_repaired(&pool->life);
+    if (!MPROC__LOAD(&pool->over)) mproc__pool_doom(pool, MPROC_EBROKEN);
+    MPROC__STORE(&pool->over, 1);
+    if (!MPROC__LOAD(&pool->settled) && !mproc__pool_dying(pool)) mproc__pool_settle(pool);
+    mproc__mutex_unlock(&pool->life);
+}
+
+/* Is the supervisor still there? */
+MPROC__FN bool mproc__pool_lives(mproc_pool *pool) {
+    if (!MPROC__LOAD(&pool->settled)) mproc__pool_take_over(pool);
+    if (!MPROC__LOAD(&pool->over)) return true;
     mproc__pool_bury(pool);
     return false;
 }
@@ -5547,6 +5574,7 @@ MPROC__FN bool mproc__pool_hush(mproc_pool *pool) {
    go as deep as there are callbacks. rung: what hush said. */
 MPROC__FN void mproc__pool_turn(mproc_pool *pool, bool rung) {
     static __thread bool within;
+    if (mproc__callbacks.first != NULL) mproc__pool_lives(pool); /* or they are due because it does not */
     for (mproc__callback *c; !within && mproc__callbacks.first != NULL; free(c)) {
         if ((c = mproc__callback_take(pool, NULL, false)) == NULL) break;
         MPROC__STORE(&c->future->told, 1);
@@ -5616,7 +5644,7 @@ MPROC__FN int mproc__item_take(const mproc_future *f, uint32_t i, void *out, int
 
 /* The caller asks whether it is done: then that is no news any more. */
 MPROC__FN bool mproc__future_look(mproc_future *f) {
-    bool done = mproc__is_done(f);
+    bool done = mproc__is_done(f) || (!mproc__pool_lives(f->pool) && mproc__is_done(f));
     if (done) MPROC__STORE(&f->told, 1);
     return done;
 }
@@ -5983,16 +6011,6 @@ MPROC__FN bool mproc__pool_awaited(const mproc_pool *pool) {
         awaited = s != mproc__own_seat && mproc__is_future(f) && f->pool == pool && mproc__seat_alive(s);
     }
     return awaited;
-}
-
-/* The workers of a supervisor that was killed may be dying yet. */
-MPROC__FN bool mproc__pool_dying(const mproc_pool *pool) {
-    bool alive = false;
-    for (int i = 0; i < pool->workers && !alive; i++) {
-        pid_t pid = (pid_t)pool->worker[i].pid;
-        alive = pid != 0 && mproc__alive(pid, pid);
-    }
-    return alive;
 }
 
 MPROC_DEF int mproc_pool_free(mproc_pool *pool) {

@@ -657,6 +657,52 @@ START_TEST(callbacks_at_terminate) {
 }
 END_TEST
 
+/* The supervisor is killed: a running task, a waiting one, and one that a dead process had begun to cancel
+   are done for those that only look, too. */
+START_TEST(supervisor_killed_while_the_program_polls) {
+    adopt_orphans();
+    new_board();
+    int ends = 0;
+    mproc_pool *pool = pool_of(1);
+    mproc_future *future[4];
+    for (int i = 0; i < 4; i++) future[i] = begin(pool, gate, 0, 0);
+    EVENTUALLY(GET(board->started) == 1);
+    ck_assert_int_eq(mproc_future_on_done(future[3], count_end, &ends), 0);
+    pid_t child = mproc_fork();
+    if (child == 0) _exit(0);
+    ck_assert_int_eq(mproc_wait(child, NULL, MPROC_FOREVER), 0);
+    kill(pool->supervisor, SIGKILL);
+    EVENTUALLY(process_gone(pool->supervisor));
+    SET(future[2]->word, mproc__word(future[2]->word, MPROC__ENDING, (uint32_t)child));
+    EVENTUALLY(mproc_future_code(future[0]) != MPROC_EAGAIN);
+    for (int i = 0; i < 3; i++) {
+        ck_assert(mproc_future_ready(future[i]));
+        ck_assert(!mproc_future_successful(future[i]));
+        ck_assert_int_eq(mproc_future_cancel(future[i]), -EALREADY);
+        ck_assert_int_eq(finish(future[i], NULL), MPROC_EBROKEN);
+    }
+    ck_assert_int_eq(ends, 1);
+    expect_nothing_left(1);
+    ck_assert_int_eq(mproc_pool_free(pool), 0);
+}
+END_TEST
+
+/* And a callback alone brings it to light, in whichever call. */
+START_TEST(callbacks_after_the_supervisor_was_killed) {
+    adopt_orphans();
+    int ends = 0;
+    double seconds = 1000;
+    mproc_pool *pool = pool_of(1);
+    mproc_future *future = mproc_pool_apply_async(pool, sleep_for, &seconds, sizeof seconds, 0);
+    NEED(future);
+    ck_assert_int_eq(mproc_future_on_done(future, count_end, &ends), 0);
+    kill(pool->supervisor, SIGKILL);
+    EVENTUALLY(counts_of(pool).done == 0 && ends == 1);
+    expect_nothing_left(1);
+    ck_assert_int_eq(mproc_pool_free(pool), 0);
+}
+END_TEST
+
 static bool is_readable(int fd, int milliseconds) {
     struct pollfd p = {fd, POLLIN, 0};
     return poll(&p, 1, milliseconds) == 1 && (p.revents & (POLLIN | POLLHUP)) != 0;
@@ -1285,12 +1331,13 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            a_doomed_task_leaves_its_slot_alone, a_done_task_cannot_be_cancelled,
            cancelling_races_with_running, cancelled_right_before_the_end, cancelled_from_another_process,
            callbacks_run_once, callbacks_of_many_run_in_any_call, callbacks_that_submit,
-           callbacks_are_of_the_process_that_asked, callbacks_at_terminate, pool_fd_wakes_an_event_loop,
-           pool_fd_stays_readable_while_results_wait, pool_fd_is_for_the_makers_results,
-           callbacks_run_one_after_the_other, pool_fd_tells_of_crashes_and_of_the_end,
-           pool_fd_tells_though_who_had_the_news_was_killed, pool_fd_leaks_nothing,
-           a_result_of_more_than_a_gibibyte, parallel_for_runs_each_once, parallel_for_tells_of_a_crash,
-           parallel_for_of_which_all_crash, parallel_for_schedules_dynamically, parallel_for_inside_another,
-           parallel_for_misused, parallel_for_killed_and_interrupted,
+           callbacks_are_of_the_process_that_asked, callbacks_at_terminate,
+           supervisor_killed_while_the_program_polls, callbacks_after_the_supervisor_was_killed,
+           pool_fd_wakes_an_event_loop, pool_fd_stays_readable_while_results_wait,
+           pool_fd_is_for_the_makers_results, callbacks_run_one_after_the_other,
+           pool_fd_tells_of_crashes_and_of_the_end, pool_fd_tells_though_who_had_the_news_was_killed,
+           pool_fd_leaks_nothing, a_result_of_more_than_a_gibibyte, parallel_for_runs_each_once,
+           parallel_for_tells_of_a_crash, parallel_for_of_which_all_crash, parallel_for_schedules_dynamically,
+           parallel_for_inside_another, parallel_for_misused, parallel_for_killed_and_interrupted,
            progress_to_a_file_is_a_line_each_ten_percent, progress_on_a_terminal_is_one_line_redrawn,
            progress_of_a_map, storm_of_every_kind_of_task)
