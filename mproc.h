@@ -50,8 +50,8 @@
        Queue                      mproc.h:459   mproc.h:3072
        Ring                       mproc.h:514   mproc.h:4208
        Pool                       mproc.h:539   mproc.h:4416
-       Files                      mproc.h:666   mproc.h:6163
-       Dump                       mproc.h:700   mproc.h:6738
+       Files                      mproc.h:666   mproc.h:6180
+       Dump                       mproc.h:700   mproc.h:6755
        Platform                                 mproc.h:717
        Arena                                    mproc.h:1156
        This process                             mproc.h:1527
@@ -4792,21 +4792,43 @@ MPROC__FN void mproc__run_item(mproc_future *f, uint32_t i) {
     MPROC__STORE(&f->done, i + 1);
 }
 
-/* Runs a claimed task, from its first unfinished item on. */
-MPROC__FN void mproc__worker_run(mproc_pool *pool, mproc__worker *me, mproc_future *f) {
-    uint32_t depth = me->depth;
+/* Puts a ready task of the dead into the ring; false without room: it stays theirs, for a later round. */
+MPROC__FN bool mproc__slot_adopt(mproc_pool *pool, mproc_future *f, uint64_t ready, uint64_t most) {
+    if (!mproc__ready_push(pool, f->index, most)) return false;
+    mproc__cas64(&f->word, ready, mproc__word(ready, MPROC__READY, MPROC__ORPHAN));
+    mproc__flag_wake(&pool->work, 1);
+    return true;
+}
+
+/* Makes the rest of a task for many a task again, for a worker that is about to leave. */
+MPROC__FN bool mproc__worker_hand_back(mproc_future *f, uint64_t from) {
+    uint64_t ready = mproc__word(from, MPROC__READY, mproc__own_holder());
+    if (!mproc__cas64(&f->word, from, ready)) return false;
+    mproc__slot_adopt(f->pool, f, ready, f->pool->mask + 1);
+    return true;
+}
+
+/* Runs a claimed task, from its first unfinished item on, and of its items so many at most. */
+MPROC__FN void mproc__worker_run_some(mproc_pool *pool, mproc__worker *me, mproc_future *f, uint32_t most) {
+    uint32_t depth = me->depth, from = f->done;
+    uint32_t end = f->job.count - from > most ? from + most : f->job.count;
     uint64_t word = MPROC__LOAD(&f->word);
     MPROC__STORE(&me->depth, depth + 1);
-    for (uint32_t i = f->done; i < f->job.count; i++) {
+    for (uint32_t i = from; i < end; i++) {
         if (pool->options.task_timeout > 0) MPROC__STORE(&me->began[depth], mproc__now());
         mproc__run_item(f, i);
     }
     MPROC__STORE(&me->began[depth], 0);
-    mproc__worker_prepare_count(me, f);
-    while (!mproc__slot_finish(f, word)) pause(); /* too late or cancelled: the supervisor kills us now */
+    bool whole = end == f->job.count;
+    if (whole) mproc__worker_prepare_count(me, f);
+    while (!(whole ? mproc__slot_finish(f, word) : mproc__worker_hand_back(f, word)))
+        pause(); /* too late or cancelled: the supervisor kills us now */
     me->tally = me->next_tally;
     MPROC__STORE(&me->current[depth], 0);
     MPROC__STORE(&me->depth, depth);
+}
+MPROC__FN void mproc__worker_run(mproc_pool *pool, mproc__worker *me, mproc_future *f) {
+    mproc__worker_run_some(pool, me, f, UINT32_MAX);
 }
 
 /* Nothing to do: tells a supervisor that waits for that, flushes what tasks printed, and sleeps. */
@@ -4840,8 +4862,9 @@ MPROC__FN void mproc__worker_loop(mproc_pool *pool, mproc__worker *me) {
             f = mproc__worker_take(pool, me);
         }
         if (f != NULL) {
-            tasks += f->job.count;
-            mproc__worker_run(pool, me, f);
+            uint32_t items = f->job.count - f->done, rest = most != 0 ? most - tasks : items;
+            tasks += items < rest ? items : rest;
+            mproc__worker_run_some(pool, me, f, rest);
         } else {
             if (MPROC__LOAD(&pool->quit)) break;
             mproc__worker_sleep(pool);
@@ -4904,14 +4927,6 @@ MPROC__FN int mproc__worker_spawn(mproc__supervisor *s, mproc__worker *w) {
     return 0;
 }
 
-/* Puts a ready task of the dead into the ring; false without room: it stays theirs, for a later round. */
-MPROC__FN bool mproc__slot_adopt(mproc_pool *pool, mproc_future *f, uint64_t ready, uint64_t most) {
-    if (!mproc__ready_push(pool, f->index, most)) return false;
-    mproc__cas64(&f->word, ready, mproc__word(ready, MPROC__READY, MPROC__ORPHAN));
-    mproc__flag_wake(&pool->work, 1);
-    return true;
-}
-
 /* The item that a task was at is lost with its worker, which was killed for it (doomed) or died by itself. */
 MPROC__FN void mproc__item_lost(mproc_pool *pool, mproc_future *f, bool doomed, int code) {
     int status = !doomed ? MPROC_ECRASHED : MPROC__LOAD(&f->cancel) ? MPROC_ECANCELED : MPROC_ETIMEDOUT;
@@ -4927,8 +4942,10 @@ MPROC__FN void mproc__item_lost(mproc_pool *pool, mproc_future *f, bool doomed, 
 MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_future *f, int code) {
     uint64_t word = MPROC__LOAD(&f->word);
     bool doomed = mproc__state(word) == MPROC__DOOMED && mproc__holder_of(word) == w->number;
-    if (!doomed && !mproc__runs(w, word)) { /* it had finished it */
+    if (!doomed && !mproc__runs(w, word)) { /* it had finished it, or was handing it back */
         w->tally = w->next_tally;
+        if (word == mproc__word(word, MPROC__READY, w->pid))
+            mproc__slot_adopt(s->pool, f, word, s->pool->mask + 1);
         return;
     }
     if (MPROC__LOAD(&s->pool->why) != 0) {

@@ -330,6 +330,38 @@ START_TEST(close_with_an_imap_under_way) { /* it was accepted whole, though it i
 }
 END_TEST
 
+/* A close hands in the rest in large chunks: the limits are for each item all the same. */
+START_TEST(close_with_an_imap_under_way_and_limits) {
+    static double times[200];
+    pid_t worker[200];
+    times[150] = 1000;
+    mproc_pool *pool = pool_with((mproc_pool_options){.workers = 1, .task_timeout = 0.5});
+    mproc_iter *it = mproc_pool_imap(pool, sleep_for, times, 200, sizeof times[0], 0);
+    NEED(it);
+    ck_assert_int_eq(mproc_pool_close(pool), 0);
+    for (int i = 0; i < 200; i++)
+        ck_assert_int_eq(mproc_iter_next(it, NULL, MPROC_FOREVER), i == 150 ? MPROC_ETIMEDOUT : i);
+    ck_assert_int_eq(mproc_iter_free(it), 0);
+    EVENTUALLY(counts_of(pool).done == 199 && counts_of(pool).timed_out == 1);
+    ck_assert_int_eq(mproc_pool_free(pool), 0);
+    pool = pool_with((mproc_pool_options){.workers = 1, .max_tasks_per_worker = 3});
+    it = mproc_pool_imap(pool, own_pid, squares_in, 200, sizeof(int), sizeof(int));
+    NEED(it);
+    ck_assert_int_eq(mproc_pool_close(pool), 0);
+    for (int i = 0; i < 200; i++) {
+        ck_assert_int_eq(mproc_iter_next(it, &worker[i], MPROC_FOREVER), i);
+        int same = 0;
+        for (int k = 0; k <= i; k++) same += worker[k] == worker[i];
+        ck_assert_int_le(same, 3);
+    }
+    ck_assert_int_eq(mproc_iter_next(it, NULL, MPROC_FOREVER), MPROC_ECLOSED);
+    ck_assert_int_eq(mproc_iter_free(it), 0);
+    ck_assert_int_eq(mproc_pool_join(pool, MPROC_FOREVER), 0);
+    ck_assert_uint_eq(counts_of(pool).done, 200);
+    free_pool(pool);
+}
+END_TEST
+
 /* ---- Cancelling --------------------------------------------------------------------------------------- */
 
 START_TEST(a_queued_task_is_cancelled_and_never_runs) { /* EXEC-41 */
@@ -1327,11 +1359,11 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            imap_unordered_does_not_wait_for_the_slow, imap_next_in_time_or_later, imap_of_nothing,
            imap_tells_each_items_own_error, imap_of_a_million_items, imap_left_half_way,
            imap_and_the_end_of_its_pool, imap_misused, close_with_an_imap_under_way,
-           a_queued_task_is_cancelled_and_never_runs, a_running_task_is_cancelled_with_its_children,
-           a_doomed_task_leaves_its_slot_alone, a_done_task_cannot_be_cancelled,
-           cancelling_races_with_running, cancelled_right_before_the_end, cancelled_from_another_process,
-           callbacks_run_once, callbacks_of_many_run_in_any_call, callbacks_that_submit,
-           callbacks_are_of_the_process_that_asked, callbacks_at_terminate,
+           close_with_an_imap_under_way_and_limits, a_queued_task_is_cancelled_and_never_runs,
+           a_running_task_is_cancelled_with_its_children, a_doomed_task_leaves_its_slot_alone,
+           a_done_task_cannot_be_cancelled, cancelling_races_with_running, cancelled_right_before_the_end,
+           cancelled_from_another_process, callbacks_run_once, callbacks_of_many_run_in_any_call,
+           callbacks_that_submit, callbacks_are_of_the_process_that_asked, callbacks_at_terminate,
            supervisor_killed_while_the_program_polls, callbacks_after_the_supervisor_was_killed,
            pool_fd_wakes_an_event_loop, pool_fd_stays_readable_while_results_wait,
            pool_fd_is_for_the_makers_results, callbacks_run_one_after_the_other,
