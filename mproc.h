@@ -50,8 +50,8 @@
        Queue                      mproc.h:459   mproc.h:3072
        Ring                       mproc.h:514   mproc.h:4208
        Pool                       mproc.h:539   mproc.h:4416
-       Files                      mproc.h:666   mproc.h:6180
-       Dump                       mproc.h:700   mproc.h:6755
+       Files                      mproc.h:666   mproc.h:6197
+       Dump                       mproc.h:700   mproc.h:6772
        Platform                                 mproc.h:717
        Arena                                    mproc.h:1156
        This process                             mproc.h:1527
@@ -5429,7 +5429,7 @@ MPROC__FN bool mproc__pool_has_space(void *pool) {
 
 /* The ring is full: waits until it is half empty. */
 MPROC__FN int mproc__pool_await_space(mproc_pool *pool, int64_t deadline) {
-    if (mproc__worker_helps(pool)) return 0;
+    if (deadline != 0 && mproc__worker_helps(pool)) return 0;
     int error = mproc__pool_wait(pool, pool, &pool->space, mproc__pool_has_space, pool, deadline);
     return error != 0 ? error : mproc__pool_refuses(pool);
 }
@@ -5797,20 +5797,31 @@ MPROC__FN int mproc__iter_give(mproc_iter *it, int64_t deadline) {
     return 0;
 }
 
-/* Hands in chunks, as many as may run ahead; or all of the rest, in a few large ones. 0 if any is under way.
- */
-MPROC__FN int mproc__iter_feed(mproc_iter *it, bool all, int64_t deadline) {
+/* Hands in chunks, as many as may run ahead. 0 if any is under way, or all have been. */
+MPROC__FN int mproc__iter_feed(mproc_iter *it, int64_t deadline) {
     int error = 0;
     pthread_mutex_lock(&it->lock);
-    if (all) {
+    while (error == 0 && it->given < it->n && it->tail - it->head < it->ahead)
+        error = mproc__iter_give(it, it->tail > it->head ? 0 : deadline);
+    if (it->tail > it->head) error = 0;
+    pthread_mutex_unlock(&it->lock);
+    return error;
+}
+
+/* Hands in all of the rest at once, in a few large chunks. 0; MPROC_ETIMEDOUT without room for all, or while
+   the iterator's thread hands in itself; or why the pool takes no more. */
+MPROC__FN int mproc__iter_flush(mproc_iter *it) {
+    int error = 0;
+    if (pthread_mutex_trylock(&it->lock) != 0) return MPROC_ETIMEDOUT;
+    if (it->ahead < MPROC__WINDOW) {
         size_t count = (it->n - it->given) / it->ahead + 1;
         it->job.count = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
         it->ahead = MPROC__WINDOW;
     }
     while (error == 0 && it->given < it->n && it->tail - it->head < it->ahead)
-        error = mproc__iter_give(it, it->tail > it->head && !all ? 0 : deadline);
+        error = mproc__iter_give(it, 0);
     pthread_mutex_unlock(&it->lock);
-    return it->tail > it->head ? 0 : error;
+    return error;
 }
 
 /* All of the chunk at the head has been taken. */
@@ -5844,7 +5855,7 @@ MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, 
     int failed = 0, error = mproc__iter_begin(&it, pool, &job, n);
     if (error != 0) return error;
     it.ahead = MPROC__WINDOW;
-    while ((error = mproc__iter_feed(&it, false, MPROC__NEVER)) == 0 && it.head < it.tail) {
+    while ((error = mproc__iter_feed(&it, MPROC__NEVER)) == 0 && it.head < it.tail) {
         error = mproc__map_take(&it, job.out == NULL ? (char *)out : NULL);
         if (failed == 0) failed = error;
         if (pool->options.progress != NULL) mproc_progress(stderr, pool->options.progress, it.index, n);
@@ -5868,12 +5879,18 @@ MPROC__FN bool mproc__iter_find(const mproc_iter *it, bool no_more) {
 MPROC__FN bool mproc__is_iter(const mproc_iter *it) { return mproc__iter_find(it, false); }
 
 /* The pool is about to be closed: what an iterator was accepted with is handed in now. Locks are taken in the
-   order iterator list, iterator. */
-MPROC__FN void mproc__iters_flush(const mproc_pool *pool) {
-    pthread_mutex_lock(&mproc__iters_lock);
-    for (mproc_iter *it = mproc__iters; it != NULL; it = it->next)
-        if (it->pool == pool) mproc__iter_feed(it, true, MPROC__NEVER);
-    pthread_mutex_unlock(&mproc__iters_lock);
+   order iterator list, iterator. The list is of all pools, so nobody waits while he holds it. */
+MPROC__FN void mproc__iters_flush(mproc_pool *pool) {
+    for (int error = MPROC_ETIMEDOUT; error == MPROC_ETIMEDOUT;) {
+        error = 0;
+        pthread_mutex_lock(&mproc__iters_lock);
+        for (mproc_iter *it = mproc__iters; it != NULL && error != MPROC_ETIMEDOUT; it = it->next)
+            if (it->pool == pool) error = mproc__iter_flush(it);
+        pthread_mutex_unlock(&mproc__iters_lock);
+        if (error != MPROC_ETIMEDOUT) return;
+        mproc__sleep(MPROC__MS);
+        if (mproc__pool_await_space(pool, MPROC__NEVER) != 0) return;
+    }
 }
 
 MPROC__FN mproc_iter *mproc__iter_new(mproc_pool *pool, const mproc__job *job, size_t n, bool unordered) {
@@ -5888,7 +5905,7 @@ MPROC__FN mproc_iter *mproc__iter_new(mproc_pool *pool, const mproc__job *job, s
     it->next = mproc__iters;
     mproc__iters = it;
     pthread_mutex_unlock(&mproc__iters_lock);
-    mproc__iter_feed(it, false, 0);
+    mproc__iter_feed(it, 0);
     return it;
 }
 
@@ -5956,9 +5973,9 @@ MPROC_DEF ssize_t mproc_iter_next(mproc_iter *iter, void *out, double timeout) {
     int64_t deadline;
     if (!mproc__is_iter(iter) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     mproc__pool_turn(iter->pool, mproc__pool_hush(iter->pool));
-    int error = mproc__iter_feed(iter, false, deadline);
-    if (iter->head == iter->tail)
-        return iter->given == iter->n ? MPROC_ECLOSED : mproc__iter_refused(iter, error);
+    int error = mproc__iter_feed(iter, deadline);
+    if (error != 0) return mproc__iter_refused(iter, error);
+    if (iter->head == iter->tail) return MPROC_ECLOSED;
     error = mproc__iter_await(iter, deadline);
     mproc__pool_turn(iter->pool, false);
     if (error == MPROC_ETIMEDOUT) return error;

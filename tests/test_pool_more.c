@@ -362,6 +362,36 @@ START_TEST(close_with_an_imap_under_way_and_limits) {
 }
 END_TEST
 
+static int close_call(struct call *call) { return mproc_pool_close(call->pool); }
+
+/* A close waits for room; the iterator's own thread, and that of another pool's, are not held up by that. */
+START_TEST(close_that_waits_holds_no_iterator_up) {
+    new_board();
+    fill_squares();
+    mproc_pool *pool = pool_with((mproc_pool_options){.workers = 1, .backlog = 1}), *other = pool_of(1);
+    mproc_iter *it = mproc_pool_imap(pool, gate_square, squares_in, 40, sizeof(int), sizeof(int));
+    mproc_iter *others = mproc_pool_imap(other, square, squares_in, 40, sizeof(int), sizeof(int));
+    struct call closer = {.function = close_call, .pool = pool};
+    int out = 0;
+    call_begin(&closer);
+    EVENTUALLY(GET(board->started) == 1 && call_blocks(&closer));
+    TAKES(0, 0.2, ck_assert_int_eq(mproc_iter_next(others, &out, 1), 0));
+    TAKES(0.1, 0.2, ck_assert_int_eq(mproc_iter_next(it, &out, 0.1), MPROC_ETIMEDOUT));
+    ck_assert(!GET(closer.done));
+    SET(board->open, 1);
+    for (int i = 0; i < 40; i++) {
+        ck_assert_int_eq(mproc_iter_next(it, &out, MPROC_FOREVER), i);
+        ck_assert_int_eq(out, i * i);
+    }
+    ck_assert_int_eq(mproc_iter_next(it, &out, MPROC_FOREVER), MPROC_ECLOSED);
+    ck_assert_int_eq(call_end(&closer), 0);
+    ck_assert_int_eq(mproc_iter_free(it), 0);
+    ck_assert_int_eq(mproc_iter_free(others), 0);
+    ck_assert_int_eq(mproc_pool_free(pool), 0);
+    free_pool(other);
+}
+END_TEST
+
 /* ---- Cancelling --------------------------------------------------------------------------------------- */
 
 START_TEST(a_queued_task_is_cancelled_and_never_runs) { /* EXEC-41 */
@@ -1359,11 +1389,12 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            imap_unordered_does_not_wait_for_the_slow, imap_next_in_time_or_later, imap_of_nothing,
            imap_tells_each_items_own_error, imap_of_a_million_items, imap_left_half_way,
            imap_and_the_end_of_its_pool, imap_misused, close_with_an_imap_under_way,
-           close_with_an_imap_under_way_and_limits, a_queued_task_is_cancelled_and_never_runs,
-           a_running_task_is_cancelled_with_its_children, a_doomed_task_leaves_its_slot_alone,
-           a_done_task_cannot_be_cancelled, cancelling_races_with_running, cancelled_right_before_the_end,
-           cancelled_from_another_process, callbacks_run_once, callbacks_of_many_run_in_any_call,
-           callbacks_that_submit, callbacks_are_of_the_process_that_asked, callbacks_at_terminate,
+           close_with_an_imap_under_way_and_limits, close_that_waits_holds_no_iterator_up,
+           a_queued_task_is_cancelled_and_never_runs, a_running_task_is_cancelled_with_its_children,
+           a_doomed_task_leaves_its_slot_alone, a_done_task_cannot_be_cancelled,
+           cancelling_races_with_running, cancelled_right_before_the_end, cancelled_from_another_process,
+           callbacks_run_once, callbacks_of_many_run_in_any_call, callbacks_that_submit,
+           callbacks_are_of_the_process_that_asked, callbacks_at_terminate,
            supervisor_killed_while_the_program_polls, callbacks_after_the_supervisor_was_killed,
            pool_fd_wakes_an_event_loop, pool_fd_stays_readable_while_results_wait,
            pool_fd_is_for_the_makers_results, callbacks_run_one_after_the_other,
