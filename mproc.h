@@ -50,8 +50,8 @@
        Queue                      mproc.h:459   mproc.h:3072
        Ring                       mproc.h:514   mproc.h:4208
        Pool                       mproc.h:539   mproc.h:4416
-       Files                      mproc.h:666   mproc.h:6197
-       Dump                       mproc.h:700   mproc.h:6772
+       Files                      mproc.h:666   mproc.h:6210
+       Dump                       mproc.h:700   mproc.h:6785
        Platform                                 mproc.h:717
        Arena                                    mproc.h:1156
        This process                             mproc.h:1527
@@ -4742,6 +4742,17 @@ MPROC__FN void mproc__ready_drop(mproc_pool *pool, uint64_t entry) {
         mproc__flag_wake(&pool->space, INT32_MAX);
 }
 
+/* Takes out entries at the head whose tasks were cancelled or are taken: they count as backlog. Any? */
+MPROC__FN bool mproc__ready_prune(mproc_pool *pool) {
+    bool any = false;
+    for (uint64_t entry; (entry = mproc__ready_peek(pool)) != 0; any = true) {
+        const mproc_future *f = mproc__slot(pool, (uint32_t)(entry & MPROC__INDEX_MASK) - 1);
+        if (mproc__state(MPROC__LOAD(&f->word)) == MPROC__READY) break;
+        mproc__ready_drop(pool, entry);
+    }
+    return any;
+}
+
 /* Workers */
 
 /* Does this word say that the worker runs the task? */
@@ -5442,7 +5453,7 @@ MPROC__FN int mproc__slot_publish(mproc_pool *pool, mproc_future *f, int64_t dea
     MPROC__STORE(&f->word, ready);
     int error = 0;
     while (error == 0 && !mproc__ready_push(pool, f->index, pool->backlog))
-        error = mproc__pool_await_space(pool, deadline);
+        if (!mproc__ready_prune(pool)) error = mproc__pool_await_space(pool, deadline);
     if (error == 0) {
         mproc__flag_wake(&pool->work, 1);
         error = mproc__pool_refuses(pool);
@@ -5699,7 +5710,9 @@ MPROC_DEF int mproc_future_code(mproc_future *future) {
 /* Cancels a task that no worker has begun; no if one has. */
 MPROC__FN bool mproc__future_withdraw(mproc_future *f) {
     uint64_t word = MPROC__LOAD(&f->word);
-    return mproc__state(word) == MPROC__READY && mproc__slot_end(f, word, MPROC_ECANCELED, 0);
+    bool ended = mproc__state(word) == MPROC__READY && mproc__slot_end(f, word, MPROC_ECANCELED, 0);
+    if (ended) mproc__ready_prune(f->pool); /* wakes who waits for room */
+    return ended;
 }
 
 MPROC_DEF int mproc_future_cancel(mproc_future *future) {

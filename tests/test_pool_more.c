@@ -482,6 +482,31 @@ START_TEST(a_doomed_task_leaves_its_slot_alone) {
 }
 END_TEST
 
+static int submit_nothing_call(struct call *call) {
+    return mproc_pool_submit(call->pool, nothing, NULL, 0, MPROC_FOREVER);
+}
+START_TEST(cancelled_tasks_leave_the_backlog) {
+    new_board();
+    mproc_pool *pool = pool_with((mproc_pool_options){.workers = 1, .backlog = 8});
+    mproc_future *running = begin(pool, gate, 0, 0), *waiting[8];
+    EVENTUALLY(GET(board->started) == 1);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 8; i++) waiting[i] = begin(pool, gate, i, 0);
+        ck_assert_int_eq(mproc_pool_submit(pool, nothing, NULL, 0, 0), MPROC_ETIMEDOUT);
+        struct call submitter = {.function = submit_nothing_call, .pool = pool};
+        if (round == 2) call_begin(&submitter);
+        if (round == 2) EVENTUALLY(call_blocks(&submitter));
+        for (int i = 0; i < 8; i++) ck_assert_int_eq(mproc_future_cancel(waiting[i]), 0);
+        for (int i = 0; i < 8; i++) ck_assert_int_eq(mproc_future_free(waiting[i]), 0);
+        if (round == 2) ck_assert_int_eq(call_end(&submitter), 0);
+    }
+    SET(board->open, 1);
+    ck_assert_int_eq(finish(running, NULL), 0);
+    expect_works(pool);
+    free_pool(pool);
+}
+END_TEST
+
 START_TEST(a_done_task_cannot_be_cancelled) {
     mproc_pool *pool = pool_of(1);
     mproc_future *good = begin(pool, square, 5, sizeof(int)), *bad = begin(pool, fail_with, 9, 0);
@@ -1391,10 +1416,10 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            imap_and_the_end_of_its_pool, imap_misused, close_with_an_imap_under_way,
            close_with_an_imap_under_way_and_limits, close_that_waits_holds_no_iterator_up,
            a_queued_task_is_cancelled_and_never_runs, a_running_task_is_cancelled_with_its_children,
-           a_doomed_task_leaves_its_slot_alone, a_done_task_cannot_be_cancelled,
-           cancelling_races_with_running, cancelled_right_before_the_end, cancelled_from_another_process,
-           callbacks_run_once, callbacks_of_many_run_in_any_call, callbacks_that_submit,
-           callbacks_are_of_the_process_that_asked, callbacks_at_terminate,
+           a_doomed_task_leaves_its_slot_alone, cancelled_tasks_leave_the_backlog,
+           a_done_task_cannot_be_cancelled, cancelling_races_with_running, cancelled_right_before_the_end,
+           cancelled_from_another_process, callbacks_run_once, callbacks_of_many_run_in_any_call,
+           callbacks_that_submit, callbacks_are_of_the_process_that_asked, callbacks_at_terminate,
            supervisor_killed_while_the_program_polls, callbacks_after_the_supervisor_was_killed,
            pool_fd_wakes_an_event_loop, pool_fd_stays_readable_while_results_wait,
            pool_fd_is_for_the_makers_results, callbacks_run_one_after_the_other,
