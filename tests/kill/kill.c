@@ -1469,7 +1469,7 @@ static void pool_stimulus_chunk(void) {
     it.count = CHUNK;
     CHECK((w.future = mproc__pool_hand_in(p.pool, &it, 0, &error)) != NULL);
 }
-static void pool_chunk_check(void) {
+static void pool_handed_back_check(void) {
     size_t crashed = 0, dead = w.stopped ? 0 : 1;
     CHECK_IS(WITHIN(1.0 + SOON, mproc_future_wait(w.future, LONG)), 0);
     for (int i = 0; i < CHUNK; i++) {
@@ -1488,7 +1488,10 @@ static void pool_chunk_check(void) {
     mproc_pool_counts c = counts();
     CHECK_IS(c.done - p.done, 1 + CHUNK - crashed + (size_t)PEEK(&me->ran[6]));
     CHECK_IS(c.crashed - p.crashed, crashed);
-    CHECK_IS(c.respawned - p.respawned, dead);
+}
+static void pool_chunk_check(void) {
+    pool_handed_back_check();
+    CHECK_IS(counts().respawned - p.respawned, w.stopped ? 0 : 1);
 }
 
 /* A task that hands in another and waits for it: the worker runs that, too. */
@@ -2222,6 +2225,8 @@ static const operation operations[] = {
     ATTACH("pool worker, task in a task", pool_setup, pool_worker, pool_stimulus_nested, pool_nested_check,
            POOL),
     ATTACH("pool worker, its last task", pool_setup, pool_worker, pool_stimulus, pool_last_check,
+           .begin = pool_begin_one_task, .end = pool_end, .leaves = true, .spare = SIZE_MAX),
+    ATTACH("pool worker, handing back", pool_setup, pool_worker, pool_stimulus_chunk, pool_handed_back_check,
            .begin = pool_begin_one_task, .end = pool_end, .leaves = true, .spare = SIZE_MAX),
     ATTACH("pool supervisor", supervisor_setup, supervisor_pid, supervisor_stimulus, supervisor_check,
            .spare = SIZE_MAX),
