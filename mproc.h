@@ -38,7 +38,7 @@
        Configuration              mproc.h:88
        Errors                     mproc.h:125
        Processes                  mproc.h:151   mproc.h:2517
-       Fork helpers               mproc.h:227   mproc.h:2926
+       Fork helpers               mproc.h:227   mproc.h:2928
        Locks                      mproc.h:265   mproc.h:1839
        Recursive lock             mproc.h:303   mproc.h:2052
        Semaphore                  mproc.h:313   mproc.h:2090
@@ -46,12 +46,12 @@
        Condition                  mproc.h:341   mproc.h:2219
        Barrier                    mproc.h:366   mproc.h:2388
        Shared values and arrays   mproc.h:382   mproc.h:1962
-       Pipe                       mproc.h:426   mproc.h:3895
-       Queue                      mproc.h:459   mproc.h:3072
-       Ring                       mproc.h:514   mproc.h:4208
-       Pool                       mproc.h:539   mproc.h:4416
-       Files                      mproc.h:666   mproc.h:6210
-       Dump                       mproc.h:700   mproc.h:6785
+       Pipe                       mproc.h:426   mproc.h:3897
+       Queue                      mproc.h:459   mproc.h:3074
+       Ring                       mproc.h:514   mproc.h:4210
+       Pool                       mproc.h:539   mproc.h:4418
+       Files                      mproc.h:666   mproc.h:6219
+       Dump                       mproc.h:700   mproc.h:6794
        Platform                                 mproc.h:717
        Arena                                    mproc.h:1156
        This process                             mproc.h:1527
@@ -1535,7 +1535,7 @@ enum { MPROC__PROCESS = 1, MPROC__FORKED, MPROC__SUPERVISOR, MPROC__HELPER }; /*
 typedef struct mproc__child mproc__child;
 struct mproc__child {
     mproc__child *next;
-    uint64_t id; /* what mproc_process remembers */
+    uint64_t id; /* what mproc_process and mproc_pool remember */
     pid_t pid;   /* 0 while being started */
     int kind;
     bool daemon;
@@ -2543,6 +2543,9 @@ MPROC__FN mproc__child *mproc__child_new(int kind, bool daemon) {
     c->daemon = daemon;
     c->exitcode = MPROC_NO_EXITCODE;
     c->pidfd = c->life[0] = c->life[1] = c->sentinel = -1;
+    pthread_mutex_lock(&mproc__self.lock);
+    c->id = ++mproc__self.last_id;
+    pthread_mutex_unlock(&mproc__self.lock);
     return c;
 }
 
@@ -2587,7 +2590,6 @@ MPROC__FN bool mproc__only_thread(void) {
 MPROC__FN pid_t mproc__spawn(mproc__child *c, bool tied) {
     mproc__flush_stdio();
     pthread_mutex_lock(&mproc__self.lock); /* a thread that forks meanwhile knows which pipes to close */
-    c->id = ++mproc__self.last_id;
     c->next = mproc__self.children;
     mproc__self.children = c;
     int error = mproc__child_pipes(c, tied);
@@ -4503,6 +4505,7 @@ struct mproc_pool {
     uint32_t settled;      /* and every task has been told so */
     uint32_t watch;        /* flag: somebody waits for started or over */
     pid_t supervisor, creator;
+    uint64_t child; /* the creator's record of the supervisor: its pid may be another's by and by */
     mproc_pool_options options;
     char name[40];
     int workers;
@@ -5243,12 +5246,18 @@ MPROC__FN int mproc__pool_set_up(mproc_pool *pool, const mproc_pool_options *o) 
     return error;
 }
 
+/* In the creator, with the lock held: its record of the supervisor; NULL once that has been collected. */
+MPROC__FN mproc__child *mproc__pool_child(const mproc_pool *pool) {
+    mproc__child *c = mproc__self.children;
+    while (c != NULL && c->id != pool->child) c = c->next;
+    return c;
+}
+
 /* The caller's own supervisor has ended or is about to: no zombie of it stays. */
 MPROC__FN void mproc__pool_bury(mproc_pool *pool) {
     if (pool->creator != mproc__self.pid) return;
     pthread_mutex_lock(&mproc__self.lock);
-    mproc__child *c = mproc__self.children;
-    while (c != NULL && (c->kind != MPROC__SUPERVISOR || c->pid != pool->supervisor)) c = c->next;
+    mproc__child *c = mproc__pool_child(pool);
     if (c != NULL) mproc__child_signal(c, SIGCONT); /* should somebody have stopped it */
     if (c != NULL && mproc__child_wait(c, MPROC__NEVER) && c->users == 0) mproc__child_unlink(c);
     pthread_mutex_unlock(&mproc__self.lock);
@@ -5316,8 +5325,7 @@ MPROC__FN int mproc__pool_await_start(mproc_pool *pool) {
         uint32_t started = MPROC__LOAD(&pool->started);
         if (started != 0) return -(int)(started - 1);
         pthread_mutex_lock(&mproc__self.lock);
-        mproc__child *c = mproc__self.children;
-        while (c != NULL && c->pid != pool->supervisor) c = c->next;
+        mproc__child *c = mproc__pool_child(pool);
         bool ended = c == NULL || mproc__child_collect(c);
         pthread_mutex_unlock(&mproc__self.lock);
         if (ended) return MPROC_EAGAIN;
@@ -5341,6 +5349,7 @@ MPROC__FN int mproc__pool_launch(mproc_pool *pool) {
     mproc__pools_bury();
     mproc__child *c = mproc__child_new(MPROC__SUPERVISOR, true);
     if (c == NULL) return MPROC_ENOMEM;
+    pool->child = c->id;
     sigset_t all, mask;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &mask);

@@ -1913,6 +1913,29 @@ START_TEST(pools_that_another_process_frees) { /* P7: no zombies, no descriptors
 }
 END_TEST
 
+/* The pid of a joined pool's supervisor may be that of the next one: no call on the old pool waits for that.
+ */
+START_TEST(a_supervisors_pid_given_anew) {
+    pid_t was = 0, is = -1;
+    for (int round = 0; round < 50 && is != was; round++) {
+        mproc_pool *old = pool_of(1);
+        was = supervisor();
+        ck_assert_int_eq(mproc_pool_close(old), 0);
+        ck_assert_int_eq(mproc_pool_join(old, MPROC_FOREVER), 0);
+        char text[16];
+        int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+        int n = snprintf(text, sizeof text, "%d", (int)was - 1);
+        bool chosen = fd >= 0 && write(fd, text, (size_t)n) == n;
+        if (fd >= 0) close(fd);
+        mproc_pool *fresh = pool_of(1);
+        is = chosen ? supervisor() : was; /* only root of a pid namespace may choose */
+        TAKES(0, 1, ck_assert_int_eq(mproc_pool_free(old), 0));
+        expect_works(fresh);
+        free_pool(fresh);
+    }
+}
+END_TEST
+
 START_TEST(tasks_see_the_signal_state_of_the_program) { /* */
     sigset_t some;
     sigemptyset(&some);
@@ -2790,4 +2813,4 @@ SUITE_MAIN("pool", apply_returns_the_result, arguments_in_shared_memory_are_copi
            a_stopped_supervisor_holds_nobody_up, exit_with_a_live_pool, exit_with_a_pool_at_work,
            what_a_task_prints_comes_out, submission_from_an_exit_handler, program_killed,
            program_killed_at_random, program_and_supervisor_killed_at_once, control_c,
-           control_c_handled_by_the_program, null_and_garbage)
+           control_c_handled_by_the_program, null_and_garbage, a_supervisors_pid_given_anew)
