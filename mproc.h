@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2517
-       Fork helpers               mproc.h:227   mproc.h:2928
-       Locks                      mproc.h:265   mproc.h:1839
-       Recursive lock             mproc.h:303   mproc.h:2052
-       Semaphore                  mproc.h:313   mproc.h:2090
-       Event                      mproc.h:328   mproc.h:2161
-       Condition                  mproc.h:341   mproc.h:2219
-       Barrier                    mproc.h:366   mproc.h:2388
-       Shared values and arrays   mproc.h:382   mproc.h:1962
-       Pipe                       mproc.h:426   mproc.h:3897
-       Queue                      mproc.h:459   mproc.h:3074
-       Ring                       mproc.h:514   mproc.h:4210
-       Pool                       mproc.h:539   mproc.h:4418
-       Files                      mproc.h:666   mproc.h:6219
-       Dump                       mproc.h:700   mproc.h:6794
-       Platform                                 mproc.h:717
-       Arena                                    mproc.h:1156
-       This process                             mproc.h:1527
-       Ports                                    mproc.h:1680
+       Processes                  mproc.h:151   mproc.h:2518
+       Fork helpers               mproc.h:227   mproc.h:2929
+       Locks                      mproc.h:265   mproc.h:1840
+       Recursive lock             mproc.h:303   mproc.h:2053
+       Semaphore                  mproc.h:313   mproc.h:2091
+       Event                      mproc.h:328   mproc.h:2162
+       Condition                  mproc.h:341   mproc.h:2220
+       Barrier                    mproc.h:366   mproc.h:2389
+       Shared values and arrays   mproc.h:382   mproc.h:1963
+       Pipe                       mproc.h:426   mproc.h:3898
+       Queue                      mproc.h:459   mproc.h:3075
+       Ring                       mproc.h:514   mproc.h:4211
+       Pool                       mproc.h:539   mproc.h:4419
+       Files                      mproc.h:667   mproc.h:6234
+       Dump                       mproc.h:701   mproc.h:6809
+       Platform                                 mproc.h:718
+       Arena                                    mproc.h:1157
+       This process                             mproc.h:1528
+       Ports                                    mproc.h:1681
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -541,7 +541,8 @@ MPROC_DEF int mproc_ring_free(mproc_ring *ring);    /* 0 (NULL too); -EBUSY some
 /* Workers forked once, fed with tasks. A worker that dies costs the task it ran and is replaced; the
    workers never outlive the program. Functions the tasks name must exist when the pool is made.
    Callers: any thread of any process that lives while the pool does, its own workers too (a task may hand
-   in tasks and wait for them); pool_fd only the process that made it; no signal handler. Kill: what was
+   in tasks and wait for them, and its thread runs them meanwhile; its other threads and its children only
+   wait); pool_fd only the process that made it; no signal handler. Kill: what was
    accepted runs, once; a future goes with the process that asked; with the process that made the pool all
    of it ends. */
 typedef struct mproc_pool mproc_pool;
@@ -4531,9 +4532,10 @@ struct mproc_pool {
     mproc__port bell;   /* that pipe */
 };
 
-static struct { /* in a worker: which */
+static struct { /* in a worker: which; in a process that a task started: of which pool, without a worker */
     mproc_pool *pool;
     mproc__worker *worker;
+    pid_t thread; /* that runs the tasks */
 } mproc__me;
 
 MPROC__FN bool mproc__is_pool(const mproc_pool *pool) { return mproc__tag_is(pool, MPROC__POOL); }
@@ -4797,9 +4799,11 @@ MPROC__FN void mproc__worker_prepare_count(mproc__worker *me, const mproc_future
     me->next_tally = sum;
 }
 
-/* Runs one item and notes what came of it. */
+/* Runs one item and notes what came of it. A task that forks may return in the child, too: that is no worker,
+   and ends. */
 MPROC__FN void mproc__run_item(mproc_future *f, uint32_t i) {
     int code = f->job.task(f->job.in + i * f->job.in_size, f->job.out + i * f->job.out_size);
+    if (mproc__me.worker == NULL) mproc_exit(code);
     f->items[i].code = code;
     f->items[i].status = code == 0 ? 0 : MPROC_EFAILED;
     if (code != 0 && f->error == 0) f->error = MPROC_EFAILED;
@@ -4890,10 +4894,12 @@ MPROC__FN void mproc__worker_loop(mproc_pool *pool, mproc__worker *me) {
 MPROC__FN void mproc__worker_main(mproc_pool *pool, mproc__worker *me) {
     mproc__me.pool = pool;
     mproc__me.worker = me;
+    mproc__me.thread = mproc__gettid();
     mproc__become("", pool->name, true);
     mproc__self.current.daemon = true;
     if (pool->options.initializer != NULL && pool->options.initializer(pool->options.initarg) != 0)
         mproc_exit(1);
+    if (mproc__me.worker == NULL) mproc_exit(0); /* the initializer forked, and this is the child */
     MPROC__STORE(&me->ready, 1);
     mproc__worker_loop(pool, me);
     mproc_exit(0);
@@ -5433,10 +5439,17 @@ MPROC__FN int mproc__pool_refuses(const mproc_pool *pool) {
     return MPROC__LOAD(&pool->closed) || MPROC__LOAD(&pool->over) ? MPROC_ECLOSED : 0;
 }
 
+/* The worker of this pool that the calling thread is, or NULL. A task's other threads and its children are
+   none: what they ran would stand in no record, and nobody would know when they are killed. */
+MPROC__FN mproc__worker *mproc__own_worker(const mproc_pool *pool) {
+    if (mproc__me.pool != pool || mproc__me.worker == NULL) return NULL;
+    return mproc__me.thread == mproc__gettid() ? mproc__me.worker : NULL;
+}
+
 /* A worker whose pool is full must not wait for workers: it does a task itself. */
 MPROC__FN bool mproc__worker_helps(mproc_pool *pool) {
-    mproc__worker *me = mproc__me.worker;
-    if (mproc__me.pool != pool || me->depth >= MPROC__NESTING - 1) return false;
+    mproc__worker *me = mproc__own_worker(pool);
+    if (me == NULL || me->depth >= MPROC__NESTING - 1) return false;
     mproc_future *f = mproc__worker_take(pool, me);
     if (f != NULL) mproc__worker_run(pool, me, f);
     return f != NULL;
@@ -5568,9 +5581,11 @@ static struct mproc__progress { /* what mproc_progress drew last */
     int64_t began, drawn;
 } mproc__progress = {PTHREAD_MUTEX_INITIALIZER, {0}, 0, 0, 0, 0};
 
-/* In a child of fork: no callbacks, no iterators, and no locks that a thread of the parent held. */
+/* In a child of fork: no callbacks, no iterators, and no locks that a thread of the parent held. A child of a
+   worker is no worker. */
 MPROC__FN void mproc__pools_inherit(void) {
     pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+    mproc__me.worker = NULL;
     mproc__callbacks.lock = fresh;
     mproc__callbacks.first = NULL; /* the parent's: not freed, for it may be in the middle of a change */
     mproc__iters_lock = fresh;
@@ -5654,8 +5669,8 @@ MPROC_DEF int mproc_pool_fd(mproc_pool *pool) {
 
 /* In a worker that waits for a task of its own pool: runs it here if nobody has begun it. */
 MPROC__FN bool mproc__worker_runs_own(mproc_future *f) {
-    mproc__worker *me = mproc__me.worker;
-    if (mproc__me.pool != f->pool || me->depth >= MPROC__NESTING - 1) return false;
+    mproc__worker *me = mproc__own_worker(f->pool);
+    if (me == NULL || me->depth >= MPROC__NESTING - 1) return false;
     uint64_t word = MPROC__LOAD(&f->word);
     if (mproc__state(word) != MPROC__READY || !mproc__worker_claim(me, f, word)) return false;
     mproc__worker_run(f->pool, me, f);
@@ -5966,7 +5981,7 @@ MPROC__FN bool mproc__iter_has_next(mproc_iter *it) {
 /* Waits until the chunk at the head is the one to take from. */
 MPROC__FN int mproc__iter_await(mproc_iter *it, int64_t deadline) {
     mproc_pool *pool = it->pool;
-    if (!it->unordered || it->position > 0 || mproc__me.pool == pool)
+    if (!it->unordered || it->position > 0 || mproc__own_worker(pool) != NULL)
         return mproc__future_await(mproc__iter_head(it), deadline);
     if (mproc__iter_pick(it)) return 0;
     return mproc__pool_wait(pool, pool, &pool->any, mproc__iter_pick, it, deadline);

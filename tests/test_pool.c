@@ -1638,6 +1638,88 @@ START_TEST(use_in_a_forked_child) { /* X-57: works at once */
 }
 END_TEST
 
+static int wait_for_the_boards_future(void *arg) {
+    (void)arg;
+    return mproc_future_wait(GET(board->future), MPROC_FOREVER);
+}
+static void *thread_that_waits(void *future) {
+    mproc_future_wait(future, MPROC_FOREVER);
+    return NULL;
+}
+static int wait_beside_itself(const void *arg, void *result) { /* by a child, by a thread */
+    mproc_pool *pool = *(mproc_pool *const *)arg;
+    mproc_process p = {.target = wait_for_the_boards_future};
+    pthread_t thread;
+    (void)result;
+    mproc_future *one = mproc_pool_apply_async(pool, gate, NULL, 0, 0);
+    SET(board->future, one);
+    if (one == NULL || mproc_process_start(&p) != 0) return 1;
+    SET(board->child, p.pid);
+    if (pthread_create(&thread, NULL, thread_that_waits, one) != 0) return 2;
+    pause();
+    return 0;
+}
+
+/* Only the worker's own thread runs tasks while it waits: who else did would stand in no record, and what it
+   ran would never end when it is killed. */
+START_TEST(only_a_workers_own_thread_runs_tasks) {
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    mproc_future *outer = mproc_pool_apply_async(pool, wait_beside_itself, &pool, sizeof pool, 0);
+    NEED(outer);
+    EVENTUALLY(GET(board->child) != 0);
+    nap(0.1);
+    ck_assert_int_eq(GET(board->started), 0);
+    pid_t worker = 0;
+    ck_assert_int_eq(workers_of(&worker, 1), 1);
+    kill(worker, SIGKILL);
+    ck_assert_int_eq(mproc_future_wait(outer, 5), 0);
+    ck_assert_int_eq(mproc_future_code(outer), -SIGKILL);
+    EVENTUALLY(GET(board->started) == 1); /* it waited all the while, and the new worker runs it */
+    SET(board->open, 1);
+    ck_assert_int_eq(mproc_future_wait(GET(board->future), 5), 0);
+    ck_assert_int_eq(finish(outer, NULL), MPROC_ECRASHED);
+    expect_works(pool);
+    ck_assert_int_eq(mproc_pool_free(pool), 0);
+}
+END_TEST
+
+static int return_twice(const void *arg, void *result) {
+    pid_t child = fork();
+    if (child == 0) return *(const int *)arg;
+    SET(board->child, child);
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, 0) != child) return 100;
+    *(int *)result = WIFEXITED(status) ? WEXITSTATUS(status) : 101;
+    return 0;
+}
+static int initialize_twice(void *arg) {
+    (void)arg;
+    ADD(board->inits, 1);
+    return fork() < 0;
+}
+
+START_TEST(a_task_that_returns_in_a_child_too) { /* no second worker */
+    new_board();
+    mproc_pool *pool = pool_with((mproc_pool_options){.workers = 1, .initializer = initialize_twice});
+    int arg = 7, code = 0;
+    pid_t worker = 0, runs = 0;
+    mproc_future *future = begin(pool, return_twice, arg, sizeof code);
+    ck_assert_int_eq(mproc_future_wait(future, 5), 0);
+    ck_assert_int_eq(finish(future, &code), 0);
+    ck_assert_int_eq(code, 7);
+    ck_assert_int_eq(workers_of(&worker, 1), 1);
+    for (int i = 0; i < 200; i++) {
+        ck_assert_int_eq(mproc_pool_apply(pool, own_pid, NULL, 0, &runs, sizeof runs), 0);
+        ck_assert_int_eq(runs, worker);
+    }
+    pid_t child;
+    EVENTUALLY(children_of(worker, &child, 1) == 0);
+    ck_assert_uint_eq(counts_of(pool).done, 201);
+    free_pool(pool);
+}
+END_TEST
+
 static int process_with_a_pool(void *arg) {
     int in[10] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, out[10];
     mproc_pool *pool = mproc_pool_new(3);
@@ -2813,4 +2895,5 @@ SUITE_MAIN("pool", apply_returns_the_result, arguments_in_shared_memory_are_copi
            a_stopped_supervisor_holds_nobody_up, exit_with_a_live_pool, exit_with_a_pool_at_work,
            what_a_task_prints_comes_out, submission_from_an_exit_handler, program_killed,
            program_killed_at_random, program_and_supervisor_killed_at_once, control_c,
-           control_c_handled_by_the_program, null_and_garbage, a_supervisors_pid_given_anew)
+           control_c_handled_by_the_program, null_and_garbage, a_supervisors_pid_given_anew,
+           only_a_workers_own_thread_runs_tasks, a_task_that_returns_in_a_child_too)
