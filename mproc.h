@@ -50,8 +50,8 @@
        Queue                      mproc.h:459   mproc.h:3075
        Ring                       mproc.h:514   mproc.h:4211
        Pool                       mproc.h:539   mproc.h:4419
-       Files                      mproc.h:667   mproc.h:6234
-       Dump                       mproc.h:701   mproc.h:6809
+       Files                      mproc.h:667   mproc.h:6235
+       Dump                       mproc.h:701   mproc.h:6810
        Platform                                 mproc.h:718
        Arena                                    mproc.h:1157
        This process                             mproc.h:1528
@@ -598,10 +598,10 @@ MPROC_DEF int mproc_pool_submit(mproc_pool *pool, mproc_task task, const void *a
 MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, size_t n, size_t in_size,
                              void *out, size_t out_size);
 
-/* As map, but lazily: the tasks run a few chunks ahead of the results that were asked for. `in` must stay
-   there until the iterator is freed, which cancels what has not begun; closing the pool hands in the rest at
-   once. imap gives the results in order,
-   imap_unordered as they come. The iterator is the calling process's own, for one thread at a time. */
+/* As map, but lazily: the tasks run a few chunks ahead of the results that were asked for, on copies of the
+   items. `in` must stay there until the iterator is freed, which cancels what has not begun; closing the pool
+   hands in the rest at once. imap gives the results in order, imap_unordered as they come. The iterator is
+   the calling process's own, for one thread at a time. */
 typedef struct mproc_iter mproc_iter;
 MPROC_DEF mproc_iter *mproc_pool_imap(mproc_pool *pool, mproc_task task, const void *in, size_t n,
                                       size_t in_size, size_t out_size);
@@ -5801,14 +5801,13 @@ MPROC__FN int mproc__iter_begin(mproc_iter *it, mproc_pool *pool, const mproc__j
     it->pool = pool;
     it->n = n;
     it->job = *job;
-    if (n == 0) it->job.in_size = 0; /* then there need not be an array */
+    if (n == 0) it->job.in_size = it->job.out_size = 0; /* then there need not be an array */
     if (!mproc__job_is_sound(pool, &it->job)) return MPROC_EINVAL;
     if (job->in_size != 0 && n > SIZE_MAX / 2 / job->in_size) return MPROC_EINVAL;
     if (job->out_size != 0 && n > SIZE_MAX / 2 / job->out_size) return MPROC_EINVAL;
     int error = mproc__pool_refuses(pool);
     if (error != 0) return error;
-    it->job.in_place = mproc__in_arena(job->in);
-    it->job.count = mproc__chunk_size(pool, n, job->in_size, job->out_size);
+    it->job.count = mproc__chunk_size(pool, n, it->job.in_size, it->job.out_size);
     it->ahead = pool->workers < 32 ? (size_t)pool->workers * 4 : MPROC__WINDOW / 2;
     return -pthread_mutex_init(&it->lock, NULL);
 }
@@ -5891,6 +5890,8 @@ MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, 
     if (mproc__in_arena(out)) job.out = (char *)out;
     int failed = 0, error = mproc__iter_begin(&it, pool, &job, n);
     if (error != 0) return error;
+    it.job.in_place =
+        mproc__in_arena(in); /* it stays until the last task has ended; an iterator's does not */
     it.ahead = MPROC__WINDOW;
     while ((error = mproc__iter_feed(&it, MPROC__NEVER)) == 0 && it.head < it.tail) {
         error = mproc__map_take(&it, job.out == NULL ? (char *)out : NULL);

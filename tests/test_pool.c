@@ -299,6 +299,8 @@ START_TEST(map_of_nothing) { /* POOL-07, POOL-08 */
     mproc_pool *pool = pool_of(4);
     int in = 1, out = 2;
     TAKES(0, 0.1, ck_assert_int_eq(mproc_pool_map(pool, square, &in, 0, sizeof in, &out, sizeof out), 0));
+    ck_assert_int_eq(mproc_pool_map(pool, square, NULL, 0, SIZE_MAX, NULL, 0), 0);
+    ck_assert_int_eq(mproc_pool_map(pool, square, NULL, 0, SIZE_MAX / 2, NULL, SIZE_MAX / 2 + 1), 0);
     ck_assert_int_eq(mproc_pool_map(pool, square, NULL, 0, sizeof in, NULL, sizeof out), 0);
     ck_assert_int_eq(mproc_pool_map(pool, square, NULL, 0, 0, NULL, 0), 0);
     ck_assert_int_eq(out, 2);

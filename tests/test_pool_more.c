@@ -281,6 +281,37 @@ START_TEST(imap_and_the_end_of_its_pool) { /* X-55 */
 }
 END_TEST
 
+static int gate_and_look(const void *arg, void *result) { /* it finds another item than it was given? */
+    (void)result;
+    pass_gate();
+    if (*(const int *)arg == 12345) ADD(board->counter, 1);
+    return 0;
+}
+/* The items are copied: a chunk that has begun does not look into memory that is another's by then. */
+START_TEST(imap_of_an_array_freed_after_the_iterator) {
+    enum { N = 2000 };
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    for (int k = 0; k < 2; k++) {
+        SET(board->open, 0);
+        SET(board->started, 0);
+        int *in = mproc_array_new(int, N);
+        NEED(in);
+        mproc_iter *it = lazy_maps[k](pool, gate_and_look, in, N, sizeof(int), 0);
+        NEED(it);
+        EVENTUALLY(GET(board->started) == 1);
+        ck_assert_int_eq(mproc_iter_free(it), 0);
+        for (int i = 0; i < N; i++) in[i] = 12345; /* as its next owner might */
+        ck_assert_int_eq(mproc_free(in), 0);
+        SET(board->open, 1);
+        EVENTUALLY(is_idle(pool));
+        ck_assert_int_gt(GET(board->ended), 1);
+        ck_assert_int_eq(GET(board->counter), 0);
+    }
+    free_pool(pool);
+}
+END_TEST
+
 START_TEST(imap_misused) {
     fill_squares();
     mproc_pool *pool = pool_of(1);
@@ -1428,4 +1459,4 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            parallel_for_tells_of_a_crash, parallel_for_of_which_all_crash, parallel_for_schedules_dynamically,
            parallel_for_inside_another, parallel_for_misused, parallel_for_killed_and_interrupted,
            progress_to_a_file_is_a_line_each_ten_percent, progress_on_a_terminal_is_one_line_redrawn,
-           progress_of_a_map, storm_of_every_kind_of_task)
+           progress_of_a_map, storm_of_every_kind_of_task, imap_of_an_array_freed_after_the_iterator)
