@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2518
-       Fork helpers               mproc.h:227   mproc.h:2929
-       Locks                      mproc.h:265   mproc.h:1840
-       Recursive lock             mproc.h:303   mproc.h:2053
-       Semaphore                  mproc.h:313   mproc.h:2091
-       Event                      mproc.h:328   mproc.h:2162
-       Condition                  mproc.h:341   mproc.h:2220
-       Barrier                    mproc.h:366   mproc.h:2389
-       Shared values and arrays   mproc.h:382   mproc.h:1963
-       Pipe                       mproc.h:426   mproc.h:3898
-       Queue                      mproc.h:459   mproc.h:3075
-       Ring                       mproc.h:514   mproc.h:4211
-       Pool                       mproc.h:539   mproc.h:4419
-       Files                      mproc.h:667   mproc.h:6235
-       Dump                       mproc.h:701   mproc.h:6810
+       Processes                  mproc.h:151   mproc.h:2521
+       Fork helpers               mproc.h:227   mproc.h:2932
+       Locks                      mproc.h:265   mproc.h:1843
+       Recursive lock             mproc.h:303   mproc.h:2056
+       Semaphore                  mproc.h:313   mproc.h:2094
+       Event                      mproc.h:328   mproc.h:2165
+       Condition                  mproc.h:341   mproc.h:2223
+       Barrier                    mproc.h:366   mproc.h:2392
+       Shared values and arrays   mproc.h:382   mproc.h:1966
+       Pipe                       mproc.h:426   mproc.h:3901
+       Queue                      mproc.h:459   mproc.h:3078
+       Ring                       mproc.h:514   mproc.h:4214
+       Pool                       mproc.h:539   mproc.h:4422
+       Files                      mproc.h:667   mproc.h:6240
+       Dump                       mproc.h:701   mproc.h:6815
        Platform                                 mproc.h:718
        Arena                                    mproc.h:1157
-       This process                             mproc.h:1528
-       Ports                                    mproc.h:1681
+       This process                             mproc.h:1531
+       Ports                                    mproc.h:1684
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1508,10 +1508,13 @@ MPROC__FN void mproc__seat_leave(void *seat) { /* at the end of a thread, or of 
     mproc__own_seat = NULL;
 }
 
-/* What the calling thread sleeps on from now; NULL: on nothing. */
-MPROC__FN void mproc__waits_on(const void *object) {
+/* What the calling thread sleeps on from now; NULL: on nothing. Returns what it was before. */
+MPROC__FN const void *mproc__waits_on(const void *object) {
     mproc__seat *s = mproc__seat_get();
-    if (s != NULL) MPROC__STORE(&s->waiting, (uintptr_t)object);
+    if (s == NULL) return NULL;
+    const void *before = (const void *)s->waiting;
+    MPROC__STORE(&s->waiting, (uintptr_t)object);
+    return before;
 }
 
 /* Does a living thread other than this one sleep on the object? */
@@ -5305,7 +5308,7 @@ MPROC__FN int mproc__pool_wait(mproc_pool *pool, const void *object, uint32_t *f
                                void *ctx, int64_t deadline) {
     int error = 0;
     bool raised = false; /* the flag, after the news */
-    mproc__waits_on(object);
+    const void *before = mproc__waits_on(object);
     while (error == 0 && !there(ctx)) {
         MPROC__STORE(flag, 1);
         raised = true;
@@ -5320,7 +5323,7 @@ MPROC__FN int mproc__pool_wait(mproc_pool *pool, const void *object, uint32_t *f
         }
     }
     if (raised && error != MPROC_ETIMEDOUT) mproc__flag_end(flag);
-    mproc__waits_on(NULL);
+    mproc__waits_on(before);
     return error;
 }
 
@@ -5893,11 +5896,13 @@ MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, 
     it.job.in_place =
         mproc__in_arena(in); /* it stays until the last task has ended; an iterator's does not */
     it.ahead = MPROC__WINDOW;
+    const void *before = mproc__waits_on(pool); /* while it takes results, too: they go with the pool */
     while ((error = mproc__iter_feed(&it, MPROC__NEVER)) == 0 && it.head < it.tail) {
         error = mproc__map_take(&it, job.out == NULL ? (char *)out : NULL);
         if (failed == 0) failed = error;
         if (pool->options.progress != NULL) mproc_progress(stderr, pool->options.progress, it.index, n);
     }
+    mproc__waits_on(before);
     pthread_mutex_destroy(&it.lock);
     mproc__pool_turn(pool, false);
     return failed != 0 ? failed : error;

@@ -2422,6 +2422,37 @@ START_TEST(free_with_a_getter_blocked) {
 }
 END_TEST
 
+/* A map whose first item is not done when the pool is terminated; then it takes the results of the others. */
+static int fill_after_the_first(const void *arg, void *result) {
+    if (*(const int *)arg == 0) pass_gate();
+    memset(result, 7, MIB);
+    ADD(board->counter, 1);
+    return 0;
+}
+static char *large_results;
+static int large_map_call(struct call *call) {
+    int in[64];
+    for (int i = 0; i < 64; i++) in[i] = i;
+    return mproc_pool_map(call->pool, fill_after_the_first, in, 64, sizeof in[0], large_results, MIB);
+}
+START_TEST(free_with_a_map_that_takes_results) {
+    new_board();
+    large_results = calloc(64, MIB);
+    NEED(large_results);
+    mproc_pool *pool = pool_of(2);
+    struct call call = {.function = large_map_call, .pool = pool};
+    call_begin(&call);
+    EVENTUALLY(GET(board->counter) == 63);
+    int error = mproc_pool_free(pool);
+    ck_assert_msg(error == 0 || error == MPROC_EBUSY, "%d", error);
+    if (error == 0) ck_assert(GET(call.done) || large_results[63 * MIB] == 7);
+    ck_assert_int_eq(call_end(&call), MPROC_ECANCELED);
+    for (size_t i = 1; i < 64; i++) ck_assert_int_eq(large_results[i * MIB], 7);
+    if (error != 0) ck_assert_int_eq(mproc_pool_free(pool), 0);
+    free(large_results);
+}
+END_TEST
+
 static int short_nap(const void *arg, void *result) {
     (void)arg, (void)result;
     nap(0.01);
@@ -2898,4 +2929,5 @@ SUITE_MAIN("pool", apply_returns_the_result, arguments_in_shared_memory_are_copi
            what_a_task_prints_comes_out, submission_from_an_exit_handler, program_killed,
            program_killed_at_random, program_and_supervisor_killed_at_once, control_c,
            control_c_handled_by_the_program, null_and_garbage, a_supervisors_pid_given_anew,
-           only_a_workers_own_thread_runs_tasks, a_task_that_returns_in_a_child_too)
+           only_a_workers_own_thread_runs_tasks, a_task_that_returns_in_a_child_too,
+           free_with_a_map_that_takes_results)
