@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2521
-       Fork helpers               mproc.h:227   mproc.h:2932
-       Locks                      mproc.h:265   mproc.h:1843
-       Recursive lock             mproc.h:303   mproc.h:2056
-       Semaphore                  mproc.h:313   mproc.h:2094
-       Event                      mproc.h:328   mproc.h:2165
-       Condition                  mproc.h:341   mproc.h:2223
-       Barrier                    mproc.h:366   mproc.h:2392
-       Shared values and arrays   mproc.h:382   mproc.h:1966
-       Pipe                       mproc.h:426   mproc.h:3901
-       Queue                      mproc.h:459   mproc.h:3078
-       Ring                       mproc.h:514   mproc.h:4214
-       Pool                       mproc.h:539   mproc.h:4422
-       Files                      mproc.h:667   mproc.h:6240
-       Dump                       mproc.h:701   mproc.h:6815
-       Platform                                 mproc.h:718
-       Arena                                    mproc.h:1157
-       This process                             mproc.h:1531
-       Ports                                    mproc.h:1684
+       Processes                  mproc.h:151   mproc.h:2522
+       Fork helpers               mproc.h:227   mproc.h:2933
+       Locks                      mproc.h:265   mproc.h:1844
+       Recursive lock             mproc.h:303   mproc.h:2057
+       Semaphore                  mproc.h:313   mproc.h:2095
+       Event                      mproc.h:328   mproc.h:2166
+       Condition                  mproc.h:341   mproc.h:2224
+       Barrier                    mproc.h:366   mproc.h:2393
+       Shared values and arrays   mproc.h:382   mproc.h:1967
+       Pipe                       mproc.h:426   mproc.h:3902
+       Queue                      mproc.h:459   mproc.h:3079
+       Ring                       mproc.h:514   mproc.h:4215
+       Pool                       mproc.h:539   mproc.h:4423
+       Files                      mproc.h:668   mproc.h:6283
+       Dump                       mproc.h:702   mproc.h:6858
+       Platform                                 mproc.h:719
+       Arena                                    mproc.h:1158
+       This process                             mproc.h:1532
+       Ports                                    mproc.h:1685
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -609,7 +609,8 @@ MPROC_DEF mproc_iter *mproc_pool_imap_unordered(mproc_pool *pool, mproc_task tas
                                                 size_t in_size, size_t out_size);
 
 /* The index of the item whose result is now in out (NULL: not wanted); the item's own error when it failed,
-   and the next call goes on; MPROC_ECLOSED after the last, for ever; MPROC_ETIMEDOUT, and nothing is lost. */
+   and the next call goes on; MPROC_ECLOSED after the last, for ever; MPROC_ETIMEDOUT, and nothing is lost;
+   MPROC_EINVAL if the pool was freed before. */
 MPROC_DEF ssize_t mproc_iter_next(mproc_iter *iter, void *out, double timeout);
 MPROC_DEF size_t mproc_iter_index(mproc_iter *iter); /* of the item last returned, a failed one too */
 MPROC_DEF int mproc_iter_code(mproc_iter *iter);     /* what its task returned, or how its worker ended */
@@ -5775,6 +5776,7 @@ MPROC_DEF int mproc_future_free(mproc_future *future) {
 struct mproc_iter {
     mproc_iter *next; /* in this process's list */
     mproc_pool *pool;
+    uint64_t serial;      /* of the pool's bell: another pool may lie there by and by */
     pthread_mutex_t lock; /* guards the handing in of chunks: close does it too */
     mproc__job job;       /* of a whole chunk, with in and out of all items */
     size_t n, given;      /* items */
@@ -5802,6 +5804,7 @@ MPROC__FN uint32_t mproc__chunk_size(const mproc_pool *pool, size_t n, size_t in
 MPROC__FN int mproc__iter_begin(mproc_iter *it, mproc_pool *pool, const mproc__job *job, size_t n) {
     memset(it, 0, sizeof *it);
     it->pool = pool;
+    it->serial = mproc__is_pool(pool) ? pool->bell.serial : 0;
     it->n = n;
     it->job = *job;
     if (n == 0) it->job.in_size = it->job.out_size = 0; /* then there need not be an array */
@@ -5908,12 +5911,18 @@ MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, 
     return failed != 0 ? failed : error;
 }
 
+/* With the lock held: what points to it in the list, or to the list's end. */
+MPROC__FN mproc_iter **mproc__iter_link(const mproc_iter *it) {
+    mproc_iter **link = &mproc__iters;
+    while (*link != NULL && *link != it) link = &(*link)->next;
+    return link;
+}
+
 /* Is it one of this process's? It lies in private memory: what was freed must not be read, so it is looked
    up; and may be taken off the list. */
 MPROC__FN bool mproc__iter_find(const mproc_iter *it, bool no_more) {
     pthread_mutex_lock(&mproc__iters_lock);
-    mproc_iter **link = &mproc__iters;
-    while (*link != NULL && *link != it) link = &(*link)->next;
+    mproc_iter **link = mproc__iter_link(it);
     bool known = *link != NULL;
     if (known && no_more) *link = it->next;
     pthread_mutex_unlock(&mproc__iters_lock);
@@ -5977,6 +5986,22 @@ MPROC__FN bool mproc__iter_pick(void *iter) {
     return false;
 }
 
+/* Is its pool still there? This process may have freed it, or another one. */
+MPROC__FN bool mproc__iter_lives(const mproc_iter *it) {
+    return mproc__is_pool(it->pool) && it->pool->bell.serial == it->serial;
+}
+
+/* For a call on the iterator: marks its pool as in use by this thread, for mproc_pool_free to see. 0; or
+   MPROC_EINVAL, or MPROC_ECLOSED if the pool was freed, but not before the last item was taken. */
+MPROC__FN int mproc__iter_enter(mproc_iter *it, const void **before) {
+    pthread_mutex_lock(&mproc__iters_lock);
+    bool known = *mproc__iter_link(it) != NULL, usable = known && mproc__iter_lives(it);
+    if (usable) *before = mproc__waits_on(it->pool);
+    pthread_mutex_unlock(&mproc__iters_lock);
+    if (usable) return 0;
+    return known && it->head == it->tail && it->given == it->n ? MPROC_ECLOSED : MPROC_EINVAL;
+}
+
 /* Would the next item be given at once? */
 MPROC__FN bool mproc__iter_has_next(mproc_iter *it) {
     if (it->head == it->tail) return false;
@@ -6012,9 +6037,7 @@ MPROC__FN ssize_t mproc__iter_refused(mproc_iter *it, int error) {
     return error == MPROC_ECLOSED ? MPROC_ECANCELED : error;
 }
 
-MPROC_DEF ssize_t mproc_iter_next(mproc_iter *iter, void *out, double timeout) {
-    int64_t deadline;
-    if (!mproc__is_iter(iter) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+MPROC__FN ssize_t mproc__iter_step(mproc_iter *iter, void *out, int64_t deadline) {
     mproc__pool_turn(iter->pool, mproc__pool_hush(iter->pool));
     int error = mproc__iter_feed(iter, deadline);
     if (error != 0) return mproc__iter_refused(iter, error);
@@ -6027,13 +6050,24 @@ MPROC_DEF ssize_t mproc_iter_next(mproc_iter *iter, void *out, double timeout) {
     return taken;
 }
 
+MPROC_DEF ssize_t mproc_iter_next(mproc_iter *iter, void *out, double timeout) {
+    int64_t deadline;
+    const void *before = NULL;
+    if (!mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    int error = mproc__iter_enter(iter, &before);
+    if (error != 0) return error;
+    ssize_t taken = mproc__iter_step(iter, out, deadline);
+    mproc__waits_on(before);
+    return taken;
+}
+
 MPROC_DEF size_t mproc_iter_index(mproc_iter *iter) { return mproc__is_iter(iter) ? iter->index : 0; }
 MPROC_DEF int mproc_iter_code(mproc_iter *iter) { return mproc__is_iter(iter) ? iter->code : MPROC_EINVAL; }
 
 MPROC_DEF int mproc_iter_free(mproc_iter *iter) {
     if (iter == NULL) return 0;
     if (!mproc__iter_find(iter, true)) return MPROC_EINVAL;
-    while (iter->head < iter->tail) {
+    while (mproc__iter_lives(iter) && iter->head < iter->tail) { /* a freed pool took them along */
         mproc__future_withdraw(mproc__iter_head(iter));
         mproc__iter_drop(iter);
     }
@@ -6090,6 +6124,15 @@ MPROC__FN bool mproc__pool_awaited(const mproc_pool *pool) {
     return awaited;
 }
 
+/* From now on it is no pool. With the lock, so that no thread begins to use an iterator of it meanwhile. */
+MPROC__FN int mproc__pool_revoke(mproc_pool *pool) {
+    pthread_mutex_lock(&mproc__iters_lock);
+    int error = mproc__pool_awaited(pool) ? MPROC_EBUSY : 0;
+    if (error == 0 && !mproc__cas32(&pool->tag.magic, mproc__magic(&pool->tag), 0)) error = MPROC_EINVAL;
+    pthread_mutex_unlock(&mproc__iters_lock);
+    return error;
+}
+
 MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
     if (pool == NULL) return 0;
     int error = mproc_pool_terminate(pool);
@@ -6097,8 +6140,8 @@ MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
     int64_t end = mproc__now() + MPROC__SECOND; /* they are waking up */
     while ((mproc__pool_awaited(pool) || mproc__pool_dying(pool)) && mproc__now() < end)
         mproc__sleep(MPROC__MS);
-    if (mproc__pool_awaited(pool)) return MPROC_EBUSY;
-    if (!mproc__cas32(&pool->tag.magic, mproc__magic(&pool->tag), 0)) return MPROC_EINVAL;
+    error = mproc__pool_revoke(pool);
+    if (error != 0) return error;
     for (mproc__callback *c; (c = mproc__callback_take(pool, NULL, true)) != NULL;)
         free(c); /* never called */
     mproc__pool_dispose(pool);

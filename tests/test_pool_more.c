@@ -281,6 +281,47 @@ START_TEST(imap_and_the_end_of_its_pool) { /* X-55 */
 }
 END_TEST
 
+/* Its memory is another's by then: a pool's, or that of an array full of what looks like ready tasks. */
+START_TEST(imap_of_a_pool_that_was_freed) {
+    enum { WORDS = 1 << 17 };
+    fill_squares();
+    for (int way = 0; way < 3; way++) { /* freed with items ahead; after the last one; by another process */
+        int n = way == 1 ? 10 : 2000, out = 0;
+        mproc_pool *pool = pool_of(1);
+        mproc_iter *one = mproc_pool_imap(pool, square, squares_in, (size_t)n, sizeof(int), sizeof(int));
+        mproc_iter *two = mproc_pool_imap_unordered(pool, square, squares_in, 2000, sizeof(int), sizeof(int));
+        NEED(one);
+        NEED(two);
+        for (int i = 0; i < 10; i++) ck_assert_int_eq(mproc_iter_next(one, &out, MPROC_FOREVER), i);
+        pid_t child = way == 2 ? mproc_fork() : 0;
+        if (way == 2 && child == 0) _exit(mproc_pool_free(pool) != 0);
+        if (way == 2) ck_assert_int_eq(mproc_wait(child, NULL, MPROC_FOREVER), 0);
+        else ck_assert_int_eq(mproc_pool_free(pool), 0);
+        new_board();
+        mproc_pool *fresh = way == 2 ? pool_of(1) : NULL;
+        mproc_future *future[50];
+        for (int i = 0; way == 2 && i < 50; i++) future[i] = begin(fresh, gate_square, i, sizeof(int));
+        uint64_t *words = mproc_array_new(uint64_t, WORDS);
+        NEED(words);
+        for (int i = 0; i < WORDS; i++) words[i] = 2;
+        ck_assert_int_eq(mproc_iter_next(one, &out, 0), way == 1 ? MPROC_ECLOSED : MPROC_EINVAL);
+        ck_assert_int_eq(mproc_iter_next(two, &out, 0), MPROC_EINVAL);
+        ck_assert_uint_eq(mproc_iter_index(one), 9);
+        ck_assert_int_eq(mproc_iter_free(one), 0);
+        ck_assert_int_eq(mproc_iter_free(two), 0);
+        ck_assert_int_eq(mproc_iter_next(two, &out, 0), MPROC_EINVAL);
+        for (int i = 0; i < WORDS; i++) ck_assert_uint_eq(words[i], 2);
+        ck_assert_int_eq(mproc_free(words), 0);
+        SET(board->open, 1);
+        for (int i = 0; way == 2 && i < 50; i++) {
+            ck_assert_int_eq(finish(future[i], &out), 0);
+            ck_assert_int_eq(out, i * i);
+        }
+        if (way == 2) free_pool(fresh);
+    }
+}
+END_TEST
+
 static int gate_and_look(const void *arg, void *result) { /* it finds another item than it was given? */
     (void)result;
     pass_gate();
@@ -1459,4 +1500,5 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            parallel_for_tells_of_a_crash, parallel_for_of_which_all_crash, parallel_for_schedules_dynamically,
            parallel_for_inside_another, parallel_for_misused, parallel_for_killed_and_interrupted,
            progress_to_a_file_is_a_line_each_ten_percent, progress_on_a_terminal_is_one_line_redrawn,
-           progress_of_a_map, storm_of_every_kind_of_task, imap_of_an_array_freed_after_the_iterator)
+           progress_of_a_map, storm_of_every_kind_of_task, imap_of_an_array_freed_after_the_iterator,
+           imap_of_a_pool_that_was_freed)
