@@ -50,8 +50,8 @@
        Queue                      mproc.h:459   mproc.h:3079
        Ring                       mproc.h:514   mproc.h:4215
        Pool                       mproc.h:539   mproc.h:4423
-       Files                      mproc.h:668   mproc.h:6283
-       Dump                       mproc.h:702   mproc.h:6858
+       Files                      mproc.h:668   mproc.h:6295
+       Dump                       mproc.h:702   mproc.h:6870
        Platform                                 mproc.h:719
        Arena                                    mproc.h:1158
        This process                             mproc.h:1532
@@ -5566,6 +5566,7 @@ typedef struct mproc__callback mproc__callback;
 struct mproc__callback {
     mproc__callback *next;
     mproc_future *future;
+    uint64_t generation, serial; /* of the future's slot, and of its pool's bell: both may be used anew */
     void (*call)(mproc_future *, void *);
     void *ctx;
 };
@@ -5597,7 +5598,14 @@ MPROC__FN void mproc__pools_inherit(void) {
     mproc__progress.lock = fresh;
 }
 
-/* Takes out the first callback whose task is done, or which is for this very future. */
+/* Has another process freed the future, or its pool? Then it is never to be called. */
+MPROC__FN bool mproc__callback_void(const mproc__callback *c) {
+    const mproc_future *f = c->future;
+    return !mproc__is_future(f) || MPROC__LOAD(&f->word) >> 32 != c->generation ||
+           f->pool->bell.serial != c->serial;
+}
+
+/* Takes out the first callback whose task is done, or which is void, or which is for this very future. */
 MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool, const mproc_future *f, bool any) {
     mproc__callback *found = NULL;
     if (mproc__callbacks.first == NULL) return NULL; /* as nearly always: without the lock */
@@ -5605,7 +5613,8 @@ MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool, const mp
     mproc__callback **link = &mproc__callbacks.first;
     for (; *link != NULL; link = &(*link)->next) {
         const mproc_future *its = (*link)->future;
-        if (f != NULL ? its != f : its->pool != pool || (!any && !mproc__is_done(its))) continue;
+        bool due = its->pool == pool && (any || mproc__is_done(its));
+        if (f != NULL ? its != f : !due && !mproc__callback_void(*link)) continue;
         found = *link;
         *link = found->next;
         break;
@@ -5633,6 +5642,7 @@ MPROC__FN void mproc__pool_turn(mproc_pool *pool, bool rung) {
     if (mproc__callbacks.first != NULL) mproc__pool_lives(pool); /* or they are due because it does not */
     for (mproc__callback *c; !within && mproc__callbacks.first != NULL; free(c)) {
         if ((c = mproc__callback_take(pool, NULL, false)) == NULL) break;
+        if (mproc__callback_void(c)) continue;
         MPROC__STORE(&c->future->told, 1);
         within = true;
         c->call(c->future, c->ctx);
@@ -5647,6 +5657,8 @@ MPROC_DEF int mproc_future_on_done(mproc_future *future, void (*callback)(mproc_
     mproc__callback *c = (mproc__callback *)calloc(1, sizeof *c);
     if (c == NULL) return MPROC_ENOMEM;
     c->future = future;
+    c->generation = MPROC__LOAD(&future->word) >> 32;
+    c->serial = future->pool->bell.serial;
     c->call = callback;
     c->ctx = ctx;
     pthread_mutex_lock(&mproc__callbacks.lock);

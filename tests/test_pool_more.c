@@ -795,6 +795,44 @@ START_TEST(callbacks_are_of_the_process_that_asked) {
 }
 END_TEST
 
+static void free_in_a_child(mproc_future *future, mproc_pool *pool) { /* the future; or the pool */
+    pid_t child = mproc_fork();
+    if (child == 0) _exit(future != NULL ? mproc_future_free(future) != 0 : mproc_pool_free(pool) != 0);
+    int code = -1;
+    ck_assert_int_eq(mproc_wait(child, &code, MPROC_FOREVER), 0);
+    ck_assert_int_eq(code, 0);
+}
+START_TEST(
+    callbacks_of_what_another_process_freed) { /* are never called: not for the slot's next task either */
+    new_board();
+    struct record first, second;
+    memset(&first, 0, sizeof first);
+    memset(&second, 0, sizeof second);
+    mproc_pool *pool = pool_of(1);
+    mproc_future *one = begin(pool, gate, 0, 0);
+    ck_assert_int_eq(mproc_future_on_done(one, record_end, &first), 0);
+    free_in_a_child(one, NULL);
+    SET(board->open, 1);
+    EVENTUALLY(is_idle(pool));
+    mproc_future *two = begin(pool, nothing, 0, 0);
+    ck_assert_ptr_eq(two, one); /* the slot is used again, or this tests nothing */
+    ck_assert_int_eq(mproc_future_on_done(two, record_end, &second), 0);
+    ck_assert_int_eq(finish(two, NULL), 0);
+    ck_assert_int_eq(first.calls, 0);
+    ck_assert_int_eq(second.calls, 1);
+
+    SET(board->open, 0);
+    two = begin(pool, gate, 0, 0);
+    ck_assert_int_eq(mproc_future_on_done(two, record_end, &second), 0);
+    free_in_a_child(NULL, pool);
+    mproc_pool *fresh = pool_of(1); /* at the same place, most likely */
+    for (int i = 0; i < 4; i++) expect_works(fresh);
+    ck_assert_int_eq(second.calls, 1);
+    ck_assert_ptr_null(mproc__callbacks.first); /* nor are they kept */
+    free_pool(fresh);
+}
+END_TEST
+
 START_TEST(callbacks_at_terminate) {
     new_board();
     mproc_pool *pool = pool_of(1);
@@ -1501,4 +1539,4 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            parallel_for_inside_another, parallel_for_misused, parallel_for_killed_and_interrupted,
            progress_to_a_file_is_a_line_each_ten_percent, progress_on_a_terminal_is_one_line_redrawn,
            progress_of_a_map, storm_of_every_kind_of_task, imap_of_an_array_freed_after_the_iterator,
-           imap_of_a_pool_that_was_freed)
+           imap_of_a_pool_that_was_freed, callbacks_of_what_another_process_freed)
