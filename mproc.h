@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2522
-       Fork helpers               mproc.h:227   mproc.h:2933
-       Locks                      mproc.h:265   mproc.h:1844
-       Recursive lock             mproc.h:303   mproc.h:2057
-       Semaphore                  mproc.h:313   mproc.h:2095
-       Event                      mproc.h:328   mproc.h:2166
-       Condition                  mproc.h:341   mproc.h:2224
-       Barrier                    mproc.h:366   mproc.h:2393
-       Shared values and arrays   mproc.h:382   mproc.h:1967
-       Pipe                       mproc.h:426   mproc.h:3902
-       Queue                      mproc.h:459   mproc.h:3079
-       Ring                       mproc.h:514   mproc.h:4215
-       Pool                       mproc.h:539   mproc.h:4423
-       Files                      mproc.h:668   mproc.h:6295
-       Dump                       mproc.h:702   mproc.h:6870
-       Platform                                 mproc.h:719
-       Arena                                    mproc.h:1158
-       This process                             mproc.h:1532
-       Ports                                    mproc.h:1685
+       Processes                  mproc.h:151   mproc.h:2523
+       Fork helpers               mproc.h:227   mproc.h:2934
+       Locks                      mproc.h:265   mproc.h:1845
+       Recursive lock             mproc.h:303   mproc.h:2058
+       Semaphore                  mproc.h:313   mproc.h:2096
+       Event                      mproc.h:328   mproc.h:2167
+       Condition                  mproc.h:341   mproc.h:2225
+       Barrier                    mproc.h:366   mproc.h:2394
+       Shared values and arrays   mproc.h:382   mproc.h:1968
+       Pipe                       mproc.h:426   mproc.h:3903
+       Queue                      mproc.h:459   mproc.h:3080
+       Ring                       mproc.h:514   mproc.h:4216
+       Pool                       mproc.h:539   mproc.h:4424
+       Files                      mproc.h:669   mproc.h:6321
+       Dump                       mproc.h:703   mproc.h:6896
+       Platform                                 mproc.h:720
+       Arena                                    mproc.h:1159
+       This process                             mproc.h:1533
+       Ports                                    mproc.h:1686
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -637,7 +637,8 @@ MPROC_DEF int mproc_future_cancel(mproc_future *future);
 MPROC_DEF int mproc_future_on_done(mproc_future *future, void (*callback)(mproc_future *, void *ctx),
                                    void *ctx);
 
-/* 0 (NULL too). A task still waiting or running goes on, its result is dropped. -EBUSY while others wait. */
+/* 0 (NULL too). A task still waiting or running goes on, its result is dropped. -EBUSY while others wait, or
+   another thread is in its callback. */
 MPROC_DEF int mproc_future_free(mproc_future *future);
 
 /* close: no more tasks, what is accepted still runs. join: waits until it has and the workers are gone;
@@ -5569,6 +5570,7 @@ struct mproc__callback {
     uint64_t generation, serial; /* of the future's slot, and of its pool's bell: both may be used anew */
     void (*call)(mproc_future *, void *);
     void *ctx;
+    pid_t caller; /* the thread that is calling it, or 0 */
 };
 
 static struct {
@@ -5605,7 +5607,8 @@ MPROC__FN bool mproc__callback_void(const mproc__callback *c) {
            f->pool->bell.serial != c->serial;
 }
 
-/* Takes out the first callback whose task is done, or which is void, or which is for this very future. */
+/* Finds the first callback whose task is done, or which is void, and notes that this thread is calling it; or
+   takes out the first one that is for this very future, or any. */
 MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool, const mproc_future *f, bool any) {
     mproc__callback *found = NULL;
     if (mproc__callbacks.first == NULL) return NULL; /* as nearly always: without the lock */
@@ -5614,13 +5617,35 @@ MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool, const mp
     for (; *link != NULL; link = &(*link)->next) {
         const mproc_future *its = (*link)->future;
         bool due = its->pool == pool && (any || mproc__is_done(its));
-        if (f != NULL ? its != f : !due && !mproc__callback_void(*link)) continue;
+        if ((*link)->caller != 0 || (f != NULL ? its != f : !due && !mproc__callback_void(*link))) continue;
         found = *link;
-        *link = found->next;
+        if (any) *link = found->next;
+        else found->caller = mproc__gettid();
         break;
     }
     pthread_mutex_unlock(&mproc__callbacks.lock);
     return found;
+}
+
+MPROC__FN void mproc__callback_end(mproc__callback *c) {
+    pthread_mutex_lock(&mproc__callbacks.lock);
+    mproc__callback **link = &mproc__callbacks.first;
+    while (*link != NULL && *link != c) link = &(*link)->next;
+    if (*link == c) *link = c->next; /* it is not there in a child that it forked */
+    pthread_mutex_unlock(&mproc__callbacks.lock);
+    free(c);
+}
+
+/* From now on it is no future. MPROC_EBUSY: another thread is in its callback. */
+MPROC__FN int mproc__future_revoke(mproc_future *f) {
+    int error = 0;
+    bool locked = mproc__callbacks.first != NULL;
+    if (locked) pthread_mutex_lock(&mproc__callbacks.lock);
+    for (mproc__callback *c = locked ? mproc__callbacks.first : NULL; c != NULL; c = c->next)
+        if (c->future == f && c->caller != 0 && c->caller != mproc__gettid()) error = MPROC_EBUSY;
+    if (error == 0 && !mproc__cas32(&f->tag.magic, mproc__magic(&f->tag), 0)) error = MPROC_EINVAL;
+    if (locked) pthread_mutex_unlock(&mproc__callbacks.lock);
+    return error;
 }
 
 /* First in every call on a pool: silences the descriptor. True: it had rung, or was about to; the byte may
@@ -5640,7 +5665,7 @@ MPROC__FN bool mproc__pool_hush(mproc_pool *pool) {
 MPROC__FN void mproc__pool_turn(mproc_pool *pool, bool rung) {
     static __thread bool within;
     if (mproc__callbacks.first != NULL) mproc__pool_lives(pool); /* or they are due because it does not */
-    for (mproc__callback *c; !within && mproc__callbacks.first != NULL; free(c)) {
+    for (mproc__callback *c; !within && mproc__callbacks.first != NULL; mproc__callback_end(c)) {
         if ((c = mproc__callback_take(pool, NULL, false)) == NULL) break;
         if (mproc__callback_void(c)) continue;
         MPROC__STORE(&c->future->told, 1);
@@ -5771,7 +5796,8 @@ MPROC_DEF int mproc_future_free(mproc_future *future) {
     if (future == NULL) return 0;
     if (!mproc__is_future(future)) return MPROC_EINVAL;
     if (mproc__awaited(future)) return MPROC_EBUSY;
-    if (!mproc__cas32(&future->tag.magic, mproc__magic(&future->tag), 0)) return MPROC_EINVAL;
+    int error = mproc__future_revoke(future);
+    if (error != 0) return error;
     for (mproc__callback *c; (c = mproc__callback_take(NULL, future, true)) != NULL;) free(c);
     uint64_t before = MPROC__LOAD(&future->word); /* its generation: later the slot may be another's */
     MPROC__STORE(&future->job.detached, 1);

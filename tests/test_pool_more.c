@@ -833,6 +833,38 @@ START_TEST(
 }
 END_TEST
 
+static void pass_the_gate(mproc_future *future, void *ctx) {
+    pass_gate();
+    ck_assert(mproc_future_ready(future));
+    *(int *)ctx = mproc_future_free(future);
+}
+static int stats_call(struct call *call) { return (int)counts_of(call->pool).failed; }
+START_TEST(a_future_freed_while_a_thread_is_in_its_callback) {
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    int freed = 1;
+    mproc_future *future = begin(pool, gate_square, 2, sizeof(int));
+    ck_assert_int_eq(mproc_future_on_done(future, pass_the_gate, &freed), 0);
+    SET(board->open, 1);
+    EVENTUALLY(GET(board->ended) == 1);
+    SET(board->open, 0);
+    SET(board->started, 0);
+    struct call call = {.function = stats_call, .pool = pool};
+    while (GET(board->started) == 0) { /* unless the thread came too early, it calls the callback */
+        call_begin(&call);
+        EVENTUALLY(GET(board->started) == 1 || GET(call.done));
+        if (GET(board->started) == 0) ck_assert_int_eq(call_end(&call), 0);
+    }
+    ck_assert_int_eq(mproc_future_free(future), MPROC_EBUSY);
+    ck_assert_int_eq(mproc_future_wait(future, 0), 0); /* other calls do not wait for it */
+    SET(board->open, 1);
+    ck_assert_int_eq(call_end(&call), 0);
+    ck_assert_int_eq(freed, 0);
+    ck_assert_int_eq(mproc_future_free(future), MPROC_EINVAL);
+    free_pool(pool);
+}
+END_TEST
+
 START_TEST(callbacks_at_terminate) {
     new_board();
     mproc_pool *pool = pool_of(1);
@@ -1539,4 +1571,5 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            parallel_for_inside_another, parallel_for_misused, parallel_for_killed_and_interrupted,
            progress_to_a_file_is_a_line_each_ten_percent, progress_on_a_terminal_is_one_line_redrawn,
            progress_of_a_map, storm_of_every_kind_of_task, imap_of_an_array_freed_after_the_iterator,
-           imap_of_a_pool_that_was_freed, callbacks_of_what_another_process_freed)
+           imap_of_a_pool_that_was_freed, callbacks_of_what_another_process_freed,
+           a_future_freed_while_a_thread_is_in_its_callback)
