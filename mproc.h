@@ -50,8 +50,8 @@
        Queue                      mproc.h:459   mproc.h:3080
        Ring                       mproc.h:514   mproc.h:4216
        Pool                       mproc.h:539   mproc.h:4424
-       Files                      mproc.h:669   mproc.h:6321
-       Dump                       mproc.h:703   mproc.h:6896
+       Files                      mproc.h:669   mproc.h:6350
+       Dump                       mproc.h:703   mproc.h:6925
        Platform                                 mproc.h:720
        Arena                                    mproc.h:1159
        This process                             mproc.h:1533
@@ -5660,6 +5660,8 @@ MPROC__FN bool mproc__pool_hush(mproc_pool *pool) {
     return MPROC__SWAP(&pool->fd_rung, 0) != 0 || rung;
 }
 
+MPROC__FN void mproc__iters_remind(mproc_pool *pool); /* see Map and iterators */
+
 /* Last in every call on a pool: runs the callbacks that are due, but not from within a callback, which would
    go as deep as there are callbacks. rung: what hush said. */
 MPROC__FN void mproc__pool_turn(mproc_pool *pool, bool rung) {
@@ -5674,6 +5676,7 @@ MPROC__FN void mproc__pool_turn(mproc_pool *pool, bool rung) {
         within = false;
     }
     if (rung) mproc__pool_remind(pool);
+    if (rung) mproc__iters_remind(pool);
 }
 
 MPROC_DEF int mproc_future_on_done(mproc_future *future, void (*callback)(mproc_future *, void *ctx),
@@ -5702,7 +5705,9 @@ MPROC_DEF int mproc_pool_fd(mproc_pool *pool) {
     if (pool->creator != mproc__self.pid) return MPROC_EPERM;
     int error = mproc__port_fds(&pool->bell, fd);
     if (error != 0) return error;
-    if (MPROC__SWAP(&pool->fd_wanted, 1) == 0) mproc__pool_remind(pool); /* nobody knew that it should ring */
+    if (MPROC__SWAP(&pool->fd_wanted, 1) != 0) return fd[0];
+    mproc__pool_remind(pool); /* nobody knew that it should ring */
+    mproc__iters_remind(pool);
     return fd[0];
 }
 
@@ -6029,6 +6034,28 @@ MPROC__FN bool mproc__iter_lives(const mproc_iter *it) {
     return mproc__is_pool(it->pool) && it->pool->bell.serial == it->serial;
 }
 
+/* Seen from any thread, has it its next item? If the lock is taken, chunks are being handed in: there will be
+   news. */
+MPROC__FN bool mproc__iter_ready(mproc_iter *it) {
+    if (pthread_mutex_trylock(&it->lock) != 0) return false;
+    size_t end = it->unordered && it->position == 0 ? it->tail : it->head + 1;
+    bool ready = false;
+    for (size_t i = it->head; i < it->tail && i < end && !ready; i++)
+        ready = mproc__is_done(*mproc__iter_at(it, i));
+    pthread_mutex_unlock(&it->lock);
+    return ready;
+}
+
+/* Like mproc__pool_remind, for what this process's iterators have ready. If another thread is at their list,
+   it rings once too often rather than wait. */
+MPROC__FN void mproc__iters_remind(mproc_pool *pool) {
+    bool busy = pthread_mutex_trylock(&mproc__iters_lock) != 0, ready = busy;
+    for (mproc_iter *it = busy ? NULL : mproc__iters; it != NULL && !ready; it = it->next)
+        ready = it->pool == pool && mproc__iter_lives(it) && mproc__iter_ready(it);
+    if (!busy) pthread_mutex_unlock(&mproc__iters_lock);
+    if (ready) mproc__pool_ring(pool);
+}
+
 /* For a call on the iterator: marks its pool as in use by this thread, for mproc_pool_free to see. 0; or
    MPROC_EINVAL, or MPROC_ECLOSED if the pool was freed, but not before the last item was taken. */
 MPROC__FN int mproc__iter_enter(mproc_iter *it, const void **before) {
@@ -6076,12 +6103,11 @@ MPROC__FN ssize_t mproc__iter_refused(mproc_iter *it, int error) {
 }
 
 MPROC__FN ssize_t mproc__iter_step(mproc_iter *iter, void *out, int64_t deadline) {
-    mproc__pool_turn(iter->pool, mproc__pool_hush(iter->pool));
+    mproc__pool_turn(iter->pool, false);
     int error = mproc__iter_feed(iter, deadline);
     if (error != 0) return mproc__iter_refused(iter, error);
     if (iter->head == iter->tail) return MPROC_ECLOSED;
     error = mproc__iter_await(iter, deadline);
-    mproc__pool_turn(iter->pool, false);
     if (error == MPROC_ETIMEDOUT) return error;
     ssize_t taken = mproc__iter_take(iter, out, error);
     if (MPROC__LOAD(&iter->pool->fd_wanted) && mproc__iter_has_next(iter)) mproc__pool_ring(iter->pool);
@@ -6094,7 +6120,10 @@ MPROC_DEF ssize_t mproc_iter_next(mproc_iter *iter, void *out, double timeout) {
     if (!mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     int error = mproc__iter_enter(iter, &before);
     if (error != 0) return error;
+    mproc_pool *pool = iter->pool;
+    bool rung = mproc__pool_hush(pool);
     ssize_t taken = mproc__iter_step(iter, out, deadline);
+    mproc__pool_turn(pool, rung);
     mproc__waits_on(before);
     return taken;
 }

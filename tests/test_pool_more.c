@@ -1009,6 +1009,41 @@ START_TEST(pool_fd_stays_readable_while_results_wait) {
 }
 END_TEST
 
+/* Whatever call silences it, it is readable again while an iterator has its next item, and only then. */
+START_TEST(pool_fd_stays_readable_while_an_iterator_has_items) {
+    enum { N = 3 };
+    mproc_pool *pool = pool_of(1);
+    int in[N] = {0, 1, 2}, out = 0;
+    mproc_iter *early = mproc_pool_imap(pool, square, in, N, sizeof(int), sizeof(int));
+    NEED(early);
+    EVENTUALLY(is_idle(pool));
+    int fd = mproc_pool_fd(pool);
+    ck_assert(is_readable(fd, 2000)); /* it was ready before the descriptor was asked for */
+    for (int k = 0; k < 2; k++) {
+        mproc_iter *it = lazy_maps[k](pool, square, in, N, sizeof(int), sizeof(int));
+        NEED(it);
+        EVENTUALLY(is_idle(pool)); /* each look is a call of mproc_pool_stats */
+        ck_assert(is_readable(fd, 2000));
+        ck_assert_int_eq(mproc_pool_submit(pool, nothing, NULL, 0, MPROC_FOREVER), 0);
+        ck_assert(is_readable(fd, 2000));
+        ck_assert_int_eq(mproc_pool_apply(pool, nothing, NULL, 0, NULL, 0), 0);
+        ck_assert(is_readable(fd, 2000));
+        ck_assert_int_eq(mproc_iter_next(early, &out, 0), k); /* the other one's next item */
+        for (int i = 0; i < N; i++) {
+            ck_assert(is_readable(fd, 2000));
+            ck_assert_int_ge(mproc_iter_next(it, &out, 0), 0);
+        }
+        ck_assert_int_eq(mproc_iter_free(it), 0);
+    }
+    ck_assert(is_readable(fd, 2000));
+    ck_assert_int_eq(mproc_iter_next(early, &out, 0), 2);
+    ck_assert_int_eq(out, 4);
+    EVENTUALLY(is_idle(pool) && !is_readable(fd, 0));
+    ck_assert_int_eq(mproc_iter_free(early), 0);
+    free_pool(pool);
+}
+END_TEST
+
 /* It is for the maker's own results, and the supervisor rings where nobody else lived to do it. */
 START_TEST(pool_fd_is_for_the_makers_results) {
     new_board();
@@ -1572,4 +1607,5 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            progress_to_a_file_is_a_line_each_ten_percent, progress_on_a_terminal_is_one_line_redrawn,
            progress_of_a_map, storm_of_every_kind_of_task, imap_of_an_array_freed_after_the_iterator,
            imap_of_a_pool_that_was_freed, callbacks_of_what_another_process_freed,
-           a_future_freed_while_a_thread_is_in_its_callback)
+           a_future_freed_while_a_thread_is_in_its_callback,
+           pool_fd_stays_readable_while_an_iterator_has_items)
