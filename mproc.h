@@ -50,8 +50,8 @@
        Queue                      mproc.h:459   mproc.h:3080
        Ring                       mproc.h:514   mproc.h:4216
        Pool                       mproc.h:539   mproc.h:4424
-       Files                      mproc.h:669   mproc.h:6350
-       Dump                       mproc.h:703   mproc.h:6925
+       Files                      mproc.h:669   mproc.h:6361
+       Dump                       mproc.h:703   mproc.h:6936
        Platform                                 mproc.h:720
        Arena                                    mproc.h:1159
        This process                             mproc.h:1533
@@ -541,10 +541,10 @@ MPROC_DEF int mproc_ring_free(mproc_ring *ring);    /* 0 (NULL too); -EBUSY some
 /* Workers forked once, fed with tasks. A worker that dies costs the task it ran and is replaced; the
    workers never outlive the program. Functions the tasks name must exist when the pool is made.
    Callers: any thread of any process that lives while the pool does, its own workers too (a task may hand
-   in tasks and wait for them, and its thread runs them meanwhile; its other threads and its children only
-   wait); pool_fd only the process that made it; no signal handler. Kill: what was
-   accepted runs, once; a future goes with the process that asked; with the process that made the pool all
-   of it ends. */
+   in tasks and wait for them, and its thread runs them meanwhile, each to its end, whatever the timeout; its
+   other threads and its children only wait; 31 deep a wait without a timeout says -EDEADLK); pool_fd only the
+   process that made it; no signal handler. Kill: what was accepted runs, once; a future goes with the process
+   that asked; with the process that made the pool all of it ends. */
 typedef struct mproc_pool mproc_pool;
 typedef struct mproc_future mproc_future;
 
@@ -5451,10 +5451,17 @@ MPROC__FN mproc__worker *mproc__own_worker(const mproc_pool *pool) {
     return mproc__me.thread == mproc__gettid() ? mproc__me.worker : NULL;
 }
 
+/* Is this a task so deep among tasks that wait for each other that its worker can run no other one? It must
+   not wait for one without a limit: all workers might. */
+MPROC__FN bool mproc__worker_is_deep(const mproc_pool *pool) {
+    const mproc__worker *me = mproc__own_worker(pool);
+    return me != NULL && me->depth >= MPROC__NESTING - 1;
+}
+
 /* A worker whose pool is full must not wait for workers: it does a task itself. */
 MPROC__FN bool mproc__worker_helps(mproc_pool *pool) {
     mproc__worker *me = mproc__own_worker(pool);
-    if (me == NULL || me->depth >= MPROC__NESTING - 1) return false;
+    if (me == NULL || mproc__worker_is_deep(pool)) return false;
     mproc_future *f = mproc__worker_take(pool, me);
     if (f != NULL) mproc__worker_run(pool, me, f);
     return f != NULL;
@@ -5468,6 +5475,7 @@ MPROC__FN bool mproc__pool_has_space(void *pool) {
 /* The ring is full: waits until it is half empty. */
 MPROC__FN int mproc__pool_await_space(mproc_pool *pool, int64_t deadline) {
     if (deadline != 0 && mproc__worker_helps(pool)) return 0;
+    if (deadline == MPROC__NEVER && mproc__worker_is_deep(pool)) return -EDEADLK;
     int error = mproc__pool_wait(pool, pool, &pool->space, mproc__pool_has_space, pool, deadline);
     return error != 0 ? error : mproc__pool_refuses(pool);
 }
@@ -5551,6 +5559,7 @@ MPROC_DEF int mproc_pool_submit(mproc_pool *pool, mproc_task task, const void *a
 MPROC_DEF int mproc_pool_apply(mproc_pool *pool, mproc_task task, const void *arg, size_t arg_size,
                                void *result, size_t result_size) {
     if (result == NULL && result_size != 0) return MPROC_EINVAL;
+    if (mproc__worker_is_deep(pool)) return -EDEADLK;
     mproc_future *f = mproc_pool_apply_async(pool, task, arg, arg_size, result_size);
     if (f == NULL) return -errno;
     int error = mproc_future_get(f, result, MPROC_FOREVER);
@@ -5716,7 +5725,7 @@ MPROC_DEF int mproc_pool_fd(mproc_pool *pool) {
 /* In a worker that waits for a task of its own pool: runs it here if nobody has begun it. */
 MPROC__FN bool mproc__worker_runs_own(mproc_future *f) {
     mproc__worker *me = mproc__own_worker(f->pool);
-    if (me == NULL || me->depth >= MPROC__NESTING - 1) return false;
+    if (me == NULL || mproc__worker_is_deep(f->pool)) return false;
     uint64_t word = MPROC__LOAD(&f->word);
     if (mproc__state(word) != MPROC__READY || !mproc__worker_claim(me, f, word)) return false;
     mproc__worker_run(f->pool, me, f);
@@ -5725,9 +5734,10 @@ MPROC__FN bool mproc__worker_runs_own(mproc_future *f) {
 
 MPROC__FN bool mproc__future_done(void *f) { return mproc__is_done((const mproc_future *)f); }
 
-/* Waits until f is done. 0, MPROC_ETIMEDOUT, or why it never will be. */
+/* Waits until f is done. 0, MPROC_ETIMEDOUT, -EDEADLK, or why it never will be. */
 MPROC__FN int mproc__future_await(mproc_future *f, int64_t deadline) {
     if (mproc__is_done(f)) return 0;
+    if (deadline == MPROC__NEVER && mproc__worker_is_deep(f->pool)) return -EDEADLK;
     if (deadline != 0 && (mproc__worker_runs_own(f) || mproc__pool_spin(mproc__future_done, f))) return 0;
     return mproc__pool_wait(f->pool, f, &f->wake, mproc__future_done, f, deadline);
 }
@@ -5936,6 +5946,7 @@ MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, 
     mproc_iter it;
     mproc__job job = mproc__job_of(task, in, in_size, out_size);
     if (out == NULL && out_size != 0 && n != 0) return MPROC_EINVAL;
+    if (mproc__worker_is_deep(pool)) return -EDEADLK;
     if (mproc__in_arena(out)) job.out = (char *)out;
     int failed = 0, error = mproc__iter_begin(&it, pool, &job, n);
     if (error != 0) return error;
@@ -6096,7 +6107,7 @@ MPROC__FN ssize_t mproc__iter_take(mproc_iter *it, void *out, int lost) {
 
 /* The pool took no more: the items that were not handed in fail one by one, so that their number is right. */
 MPROC__FN ssize_t mproc__iter_refused(mproc_iter *it, int error) {
-    if (error == MPROC_ETIMEDOUT || error == MPROC_ENOMEM) return error;
+    if (error == MPROC_ETIMEDOUT || error == MPROC_ENOMEM || error == -EDEADLK) return error;
     it->index = it->given++;
     it->code = 0;
     return error == MPROC_ECLOSED ? MPROC_ECANCELED : error;
@@ -6108,7 +6119,7 @@ MPROC__FN ssize_t mproc__iter_step(mproc_iter *iter, void *out, int64_t deadline
     if (error != 0) return mproc__iter_refused(iter, error);
     if (iter->head == iter->tail) return MPROC_ECLOSED;
     error = mproc__iter_await(iter, deadline);
-    if (error == MPROC_ETIMEDOUT) return error;
+    if (error == MPROC_ETIMEDOUT || error == -EDEADLK) return error;
     ssize_t taken = mproc__iter_take(iter, out, error);
     if (MPROC__LOAD(&iter->pool->fd_wanted) && mproc__iter_has_next(iter)) mproc__pool_ring(iter->pool);
     return taken;

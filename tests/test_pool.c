@@ -1640,6 +1640,72 @@ START_TEST(use_in_a_forked_child) { /* X-57: works at once */
 }
 END_TEST
 
+/* The deepest task: every way to wait that could never end says so, and hands nothing in that nobody asked
+ * for. */
+static int wait_too_deep(mproc_pool *pool) {
+    int in[3] = {1, 2, 3}, out[3] = {0}, code = 0;
+    if (mproc_pool_apply(pool, square, in, sizeof *in, out, sizeof *out) != -EDEADLK) code = 1;
+    if (mproc_pool_map(pool, mark, in, 3, sizeof *in, NULL, 0) != -EDEADLK) code = 2;
+    mproc_future *future = mproc_pool_apply_async(pool, mark, &in[0], sizeof *in, 0);
+    if (mproc_future_get(future, NULL, MPROC_FOREVER) != -EDEADLK) code = 3;
+    if (mproc_future_wait(future, 0.01) != MPROC_ETIMEDOUT) code = 4;
+    if (mproc_future_cancel(future) != 0) code = 5;
+    if (mproc_future_get(future, NULL, MPROC_FOREVER) != MPROC_ECANCELED) code = 6;
+    if (mproc_future_free(future) != 0) code = 7;
+    mproc_iter *it = mproc_pool_imap_unordered(pool, square, in, 3, sizeof *in, sizeof *out);
+    if (mproc_iter_next(it, out, MPROC_FOREVER) != -EDEADLK || mproc_iter_next(it, out, 0) != MPROC_ETIMEDOUT)
+        code = 8;
+    if (mproc_iter_free(it) != 0) code = 9;
+    int error = 0;
+    while (error == 0) error = mproc_pool_submit(pool, count, NULL, 0, MPROC_FOREVER);
+    return error == -EDEADLK ? code : 10;
+}
+static int descend(const void *arg, void *result) {
+    struct nested self = *(const struct nested *)arg, next = {self.pool, self.depth - 1};
+    if (self.depth > 1) return mproc_pool_apply(self.pool, descend, &next, sizeof next, result, sizeof(int));
+    *(int *)result = wait_too_deep(self.pool);
+    return 0;
+}
+START_TEST(tasks_that_wait_for_each_other_too_deep) {
+    new_board();
+    mproc_pool *pool = pool_with((mproc_pool_options){.workers = 1, .backlog = 64});
+    int code = -1, result = 0;
+    struct nested arg = {pool, 31}, more = {pool, 40};
+    mproc_future *future = mproc_pool_apply_async(pool, descend, &arg, sizeof arg, sizeof code);
+    NEED(future);
+    ck_assert_int_eq(mproc_future_wait(future, 10), 0);
+    ck_assert_int_eq(finish(future, &code), 0);
+    ck_assert_int_eq(code, 0);
+    EVENTUALLY(is_idle(pool));
+    for (int i = 1; i <= 3; i++) ck_assert_uint_eq(GET(board->ran[i]), 0);
+    ck_assert_int_ge(GET(board->counter), 1);
+    future = mproc_pool_apply_async(pool, factorial, &more, sizeof more, sizeof result);
+    NEED(future);
+    ck_assert_int_eq(mproc_future_wait(future, 10), 0); /* the task at the bottom failed, and so did all */
+    ck_assert_int_eq(finish(future, NULL), MPROC_EFAILED);
+    expect_works(pool);
+    free_pool(pool);
+}
+END_TEST
+
+static int wait_for_a_moment(const void *arg, void *result) { /* runs what it waits for, past its timeout */
+    mproc_pool *pool = *(mproc_pool *const *)arg;
+    double time = 0.2;
+    mproc_future *future = mproc_pool_apply_async(pool, sleep_for, &time, sizeof time, 0);
+    double start = now();
+    *(int *)result = mproc_future_wait(future, 0.01);
+    if (now() - start < time) return 1;
+    return mproc_future_free(future);
+}
+START_TEST(a_task_that_waits_with_a_timeout) {
+    mproc_pool *pool = pool_of(1);
+    int error = -1;
+    ck_assert_int_eq(mproc_pool_apply(pool, wait_for_a_moment, &pool, sizeof pool, &error, sizeof error), 0);
+    ck_assert_int_eq(error, 0);
+    free_pool(pool);
+}
+END_TEST
+
 static int wait_for_the_boards_future(void *arg) {
     (void)arg;
     return mproc_future_wait(GET(board->future), MPROC_FOREVER);
@@ -2930,4 +2996,5 @@ SUITE_MAIN("pool", apply_returns_the_result, arguments_in_shared_memory_are_copi
            program_killed_at_random, program_and_supervisor_killed_at_once, control_c,
            control_c_handled_by_the_program, null_and_garbage, a_supervisors_pid_given_anew,
            only_a_workers_own_thread_runs_tasks, a_task_that_returns_in_a_child_too,
-           free_with_a_map_that_takes_results)
+           free_with_a_map_that_takes_results, tasks_that_wait_for_each_other_too_deep,
+           a_task_that_waits_with_a_timeout)
