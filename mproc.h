@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2523
-       Fork helpers               mproc.h:227   mproc.h:2934
-       Locks                      mproc.h:265   mproc.h:1845
-       Recursive lock             mproc.h:303   mproc.h:2058
-       Semaphore                  mproc.h:313   mproc.h:2096
-       Event                      mproc.h:328   mproc.h:2167
-       Condition                  mproc.h:341   mproc.h:2225
-       Barrier                    mproc.h:366   mproc.h:2394
-       Shared values and arrays   mproc.h:382   mproc.h:1968
-       Pipe                       mproc.h:426   mproc.h:3903
-       Queue                      mproc.h:459   mproc.h:3080
-       Ring                       mproc.h:514   mproc.h:4216
-       Pool                       mproc.h:539   mproc.h:4424
-       Files                      mproc.h:669   mproc.h:6361
-       Dump                       mproc.h:703   mproc.h:6936
+       Processes                  mproc.h:151   mproc.h:2525
+       Fork helpers               mproc.h:227   mproc.h:2936
+       Locks                      mproc.h:265   mproc.h:1842
+       Recursive lock             mproc.h:303   mproc.h:2057
+       Semaphore                  mproc.h:313   mproc.h:2095
+       Event                      mproc.h:328   mproc.h:2166
+       Condition                  mproc.h:341   mproc.h:2224
+       Barrier                    mproc.h:366   mproc.h:2396
+       Shared values and arrays   mproc.h:382   mproc.h:1967
+       Pipe                       mproc.h:426   mproc.h:3905
+       Queue                      mproc.h:459   mproc.h:3082
+       Ring                       mproc.h:514   mproc.h:4218
+       Pool                       mproc.h:539   mproc.h:4426
+       Files                      mproc.h:669   mproc.h:6376
+       Dump                       mproc.h:703   mproc.h:6952
        Platform                                 mproc.h:720
-       Arena                                    mproc.h:1159
-       This process                             mproc.h:1533
-       Ports                                    mproc.h:1686
+       Arena                                    mproc.h:1148
+       This process                             mproc.h:1530
+       Ports                                    mproc.h:1683
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1133,28 +1133,17 @@ MPROC__FN int mproc__mutex_lock(mproc__mutex *m, int64_t deadline) {
     }
     return -error;
 }
-/* Where a robust mutex keeps its holder is libc's business, but what is the kernel's: a dead one leaves
-   FUTEX_OWNER_DIED in its place. */
-MPROC__FN uint32_t *mproc__mutex_word(const mproc__mutex *m) {
-    uint32_t *word = (uint32_t *)(uintptr_t)&m->libc;
+/* The living thread that holds it, or 0. Where a robust mutex keeps that is libc's business, but what is the
+   kernel's, which takes the dead ones out. */
+MPROC__FN uint32_t mproc__mutex_holder(const mproc__mutex *m) {
+    const uint32_t *word = (const uint32_t *)(const void *)&m->libc;
 #ifndef __GLIBC__
     word++;
 #endif
-    return word;
-}
-/* The living thread that holds it, or 0. */
-MPROC__FN uint32_t mproc__mutex_holder(const mproc__mutex *m) {
-    return MPROC__LOAD(mproc__mutex_word(m)) & 0x3fffffff /* FUTEX_TID_MASK */;
+    return MPROC__LOAD(word) & 0x3fffffff /* FUTEX_TID_MASK */;
 }
 MPROC__FN void mproc__mutex_repaired(mproc__mutex *m) { pthread_mutex_consistent(&m->libc); }
 MPROC__FN int mproc__mutex_unlock(mproc__mutex *m) { return -pthread_mutex_unlock(&m->libc); }
-
-/* Undoes a lock that came from a dead holder, so that the next one is told of that. */
-MPROC__FN void mproc__mutex_pass_on(mproc__mutex *m) {
-    mproc__mutex_repaired(m);
-    mproc__mutex_unlock(m);
-    mproc__cas32(mproc__mutex_word(m), 0, 0x40000000 /* FUTEX_OWNER_DIED */);
-}
 
 /* ---- Arena --------------------------------------------------------------------------------------------- */
 
@@ -1212,6 +1201,7 @@ typedef struct mproc__seat {
     mproc__u64 who;     /* pid << 32 | tid; 0: not made yet */
     uintptr_t waiting;  /* address of the object it sleeps on, or 0 */
     uintptr_t getting;  /* queue whose pipe it is reading a message from, or 0 */
+    uintptr_t at_pool;  /* pool that a map or iterator is at, whatever the thread waits for in there, or 0 */
 } mproc__seat;
 
 typedef struct mproc__arena {
@@ -1489,6 +1479,7 @@ MPROC__FN bool mproc__seat_claim(mproc__seat *s) {
     if (error != 0) mproc__mutex_repaired(&s->taken);
     MPROC__STORE(&s->waiting, 0);
     MPROC__STORE(&s->getting, 0);
+    MPROC__STORE(&s->at_pool, 0);
     MPROC__STORE(&s->who, mproc__own_who());
     return true;
 }
@@ -1510,12 +1501,18 @@ MPROC__FN void mproc__seat_leave(void *seat) { /* at the end of a thread, or of 
     mproc__own_seat = NULL;
 }
 
-/* What the calling thread sleeps on from now; NULL: on nothing. Returns what it was before. */
-MPROC__FN const void *mproc__waits_on(const void *object) {
+/* What the calling thread sleeps on from now; NULL: on nothing. */
+MPROC__FN void mproc__waits_on(const void *object) {
+    mproc__seat *s = mproc__seat_get();
+    if (s != NULL) MPROC__STORE(&s->waiting, (uintptr_t)object);
+}
+
+/* The pool that a map or an iterator of this thread is at from now; returns which it was before. */
+MPROC__FN const void *mproc__uses(const void *pool) {
     mproc__seat *s = mproc__seat_get();
     if (s == NULL) return NULL;
-    const void *before = (const void *)s->waiting;
-    MPROC__STORE(&s->waiting, (uintptr_t)object);
+    const void *before = (const void *)s->at_pool;
+    MPROC__STORE(&s->at_pool, (uintptr_t)pool);
     return before;
 }
 
@@ -1850,8 +1847,9 @@ MPROC__FN int mproc__port_fds(mproc__port *port, int fd[2]) {
 struct mproc_lock {
     mproc__tag tag;
     mproc__mutex mutex;
-    uint32_t died; /* tid of the holder that was told MPROC_EOWNERDEAD */
+    uint32_t died; /* tid of the holder that was told MPROC_EOWNERDEAD; or this: the next one is to be told */
 };
+#define MPROC__UNTOLD UINT32_MAX
 
 MPROC__FN bool mproc__is_lock(const mproc_lock *lock) {
     return mproc__tag_is(lock, MPROC__LOCK) || mproc__tag_is(lock, MPROC__HIDDEN_LOCK);
@@ -1918,14 +1916,15 @@ MPROC__SLOW int mproc__lock_wait(mproc_lock *lock, double timeout) {
         else mproc__sleep(left);
     }
     mproc__waits_on(NULL);
+    if (error == 0 && lock->died == MPROC__UNTOLD) error = -EOWNERDEAD;
     return error == -EOWNERDEAD ? mproc__lock_inherited(lock) : error;
 }
 
 MPROC_DEF int mproc_lock_acquire(mproc_lock *lock, double timeout) {
     if (!mproc__is_lock(lock) || timeout != timeout) return MPROC_EINVAL;
     int error = pthread_mutex_trylock(&lock->mutex.libc);
-    if (error == 0) return 0;
-    if (error == EOWNERDEAD) return mproc__lock_inherited(lock);
+    if (error == 0 && lock->died != MPROC__UNTOLD) return 0;
+    if (error == 0 || error == EOWNERDEAD) return mproc__lock_inherited(lock);
     return error == EBUSY || error == EDEADLK ? mproc__lock_wait(lock, timeout) : -error;
 }
 
@@ -2385,8 +2384,11 @@ MPROC_DEF int mproc_condition_free(mproc_condition *condition) {
     int taken = held ? 0 : mproc__mutex_lock(&lock->mutex, 0);
     if (taken != 0 && taken != -EOWNERDEAD) return MPROC_EBUSY;
     int error = mproc__condition_end(condition);
-    if (taken != 0) mproc__mutex_pass_on(&lock->mutex);
-    else if (!held) mproc__mutex_unlock(&lock->mutex);
+    if (taken != 0) { /* the next one is told of the dead holder */
+        MPROC__STORE(&lock->died, MPROC__UNTOLD);
+        mproc__mutex_repaired(&lock->mutex);
+    }
+    if (!held) mproc__mutex_unlock(&lock->mutex);
     if (error == 0) mproc__dealloc(condition);
     return error;
 }
@@ -4963,14 +4965,18 @@ MPROC__FN void mproc__item_lost(mproc_pool *pool, mproc_future *f, bool doomed, 
     if (status == MPROC_ETIMEDOUT) MPROC__ADD(&pool->counts.timed_out, 1);
 }
 
+/* The ring keeps room for one such rest a worker; one that died deep in nested maps may leave more. */
+MPROC__FN void mproc__rest_adopt(mproc__supervisor *s, mproc_future *f, uint64_t ready) {
+    if (!mproc__slot_adopt(s->pool, f, ready, s->pool->mask + 1)) s->crowded = true;
+}
+
 /* A worker died in the middle of this task. */
 MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_future *f, int code) {
     uint64_t word = MPROC__LOAD(&f->word);
     bool doomed = mproc__state(word) == MPROC__DOOMED && mproc__holder_of(word) == w->number;
     if (!doomed && !mproc__runs(w, word)) { /* it had finished it, or was handing it back */
         w->tally = w->next_tally;
-        if (word == mproc__word(word, MPROC__READY, w->pid))
-            mproc__slot_adopt(s->pool, f, word, s->pool->mask + 1);
+        if (word == mproc__word(word, MPROC__READY, w->pid)) mproc__rest_adopt(s, f, word);
         return;
     }
     if (MPROC__LOAD(&s->pool->why) != 0) {
@@ -4981,7 +4987,7 @@ MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_fu
     if (f->done < f->job.count) { /* the rest of a task for many is a task again; the ring has room for it */
         uint64_t ready = mproc__word(word, MPROC__READY, w->pid);
         MPROC__STORE(&f->word, ready);
-        mproc__slot_adopt(s->pool, f, ready, s->pool->mask + 1);
+        mproc__rest_adopt(s, f, ready);
         return;
     }
     mproc__worker_prepare_count(w, f);
@@ -5187,7 +5193,8 @@ MPROC__FN void mproc__supervisor_loop(mproc__supervisor *s, const sigset_t *all)
         if (mproc__supervisor_gives_up(s)) mproc__supervisor_kill(s);
         if (s->alive == 0 && MPROC__LOAD(&s->pool->quit)) mproc__supervisor_end(s->pool);
         if (mproc__cas32(&s->pool->fd_rung, 1, 2)) mproc__supervisor_ring(s->pool);
-        if (mproc__supervisor_drained(s)) {
+        if (s->crowded && mproc__ready_peek(s->pool) == 0) mproc__supervisor_round(s);
+        if (!s->crowded && mproc__supervisor_drained(s)) {
             MPROC__STORE(&s->pool->quit, 1);
             mproc__flag_end(&s->pool->work);
         }
@@ -5310,7 +5317,7 @@ MPROC__FN int mproc__pool_wait(mproc_pool *pool, const void *object, uint32_t *f
                                void *ctx, int64_t deadline) {
     int error = 0;
     bool raised = false; /* the flag, after the news */
-    const void *before = mproc__waits_on(object);
+    mproc__waits_on(object);
     while (error == 0 && !there(ctx)) {
         MPROC__STORE(flag, 1);
         raised = true;
@@ -5325,7 +5332,7 @@ MPROC__FN int mproc__pool_wait(mproc_pool *pool, const void *object, uint32_t *f
         }
     }
     if (raised && error != MPROC_ETIMEDOUT) mproc__flag_end(flag);
-    mproc__waits_on(before);
+    mproc__waits_on(NULL);
     return error;
 }
 
@@ -5650,8 +5657,11 @@ MPROC__FN int mproc__future_revoke(mproc_future *f) {
     int error = 0;
     bool locked = mproc__callbacks.first != NULL;
     if (locked) pthread_mutex_lock(&mproc__callbacks.lock);
+    uint64_t generation =
+        MPROC__LOAD(&f->word) >> 32; /* who freed its own in its callback may be there yet */
     for (mproc__callback *c = locked ? mproc__callbacks.first : NULL; c != NULL; c = c->next)
-        if (c->future == f && c->caller != 0 && c->caller != mproc__gettid()) error = MPROC_EBUSY;
+        if (c->future == f && c->generation == generation && c->caller != 0 && c->caller != mproc__gettid())
+            error = MPROC_EBUSY;
     if (error == 0 && !mproc__cas32(&f->tag.magic, mproc__magic(&f->tag), 0)) error = MPROC_EINVAL;
     if (locked) pthread_mutex_unlock(&mproc__callbacks.lock);
     return error;
@@ -5953,13 +5963,13 @@ MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, 
     it.job.in_place =
         mproc__in_arena(in); /* it stays until the last task has ended; an iterator's does not */
     it.ahead = MPROC__WINDOW;
-    const void *before = mproc__waits_on(pool); /* while it takes results, too: they go with the pool */
+    const void *before = mproc__uses(pool); /* while it takes results, too: they go with the pool */
     while ((error = mproc__iter_feed(&it, MPROC__NEVER)) == 0 && it.head < it.tail) {
         error = mproc__map_take(&it, job.out == NULL ? (char *)out : NULL);
         if (failed == 0) failed = error;
         if (pool->options.progress != NULL) mproc_progress(stderr, pool->options.progress, it.index, n);
     }
-    mproc__waits_on(before);
+    mproc__uses(before);
     pthread_mutex_destroy(&it.lock);
     mproc__pool_turn(pool, false);
     return failed != 0 ? failed : error;
@@ -6072,7 +6082,7 @@ MPROC__FN void mproc__iters_remind(mproc_pool *pool) {
 MPROC__FN int mproc__iter_enter(mproc_iter *it, const void **before) {
     pthread_mutex_lock(&mproc__iters_lock);
     bool known = *mproc__iter_link(it) != NULL, usable = known && mproc__iter_lives(it);
-    if (usable) *before = mproc__waits_on(it->pool);
+    if (usable) *before = mproc__uses(it->pool);
     pthread_mutex_unlock(&mproc__iters_lock);
     if (usable) return 0;
     return known && it->head == it->tail && it->given == it->n ? MPROC_ECLOSED : MPROC_EINVAL;
@@ -6135,7 +6145,7 @@ MPROC_DEF ssize_t mproc_iter_next(mproc_iter *iter, void *out, double timeout) {
     bool rung = mproc__pool_hush(pool);
     ssize_t taken = mproc__iter_step(iter, out, deadline);
     mproc__pool_turn(pool, rung);
-    mproc__waits_on(before);
+    mproc__uses(before);
     return taken;
 }
 
@@ -6144,11 +6154,14 @@ MPROC_DEF int mproc_iter_code(mproc_iter *iter) { return mproc__is_iter(iter) ? 
 
 MPROC_DEF int mproc_iter_free(mproc_iter *iter) {
     if (iter == NULL) return 0;
+    const void *before = NULL;
+    bool uses = mproc__iter_enter(iter, &before) == 0; /* or the pool is gone already */
     if (!mproc__iter_find(iter, true)) return MPROC_EINVAL;
     while (mproc__iter_lives(iter) && iter->head < iter->tail) { /* a freed pool took them along */
         mproc__future_withdraw(mproc__iter_head(iter));
         mproc__iter_drop(iter);
     }
+    if (uses) mproc__uses(before);
     pthread_mutex_destroy(&iter->lock);
     free(iter);
     return 0;
@@ -6197,7 +6210,8 @@ MPROC__FN bool mproc__pool_awaited(const mproc_pool *pool) {
     for (uint32_t i = 0, n = MPROC__LOAD(&mproc__shared->seats_used); i < n && !awaited; i++) {
         mproc__seat *s = &mproc__shared->seat[i];
         const mproc_future *f = (const mproc_future *)MPROC__LOAD(&s->waiting);
-        awaited = s != mproc__own_seat && mproc__is_future(f) && f->pool == pool && mproc__seat_alive(s);
+        bool uses = MPROC__LOAD(&s->at_pool) == (uintptr_t)pool || (mproc__is_future(f) && f->pool == pool);
+        awaited = s != mproc__own_seat && uses && mproc__seat_alive(s);
     }
     return awaited;
 }
@@ -6216,9 +6230,10 @@ MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
     int error = mproc_pool_terminate(pool);
     if (error != 0) return error;
     int64_t end = mproc__now() + MPROC__SECOND; /* they are waking up */
-    while ((mproc__pool_awaited(pool) || mproc__pool_dying(pool)) && mproc__now() < end)
+    while ((mproc__pool_awaited(pool) || mproc__pool_dying(pool) || mproc__mutex_holder(&pool->life) != 0) &&
+           mproc__now() < end) /* the supervisor says that it is over, and then tells each task */
         mproc__sleep(MPROC__MS);
-    error = mproc__pool_revoke(pool);
+    error = mproc__mutex_holder(&pool->life) != 0 ? MPROC_EBUSY : mproc__pool_revoke(pool);
     if (error != 0) return error;
     for (mproc__callback *c; (c = mproc__callback_take(pool, NULL, true)) != NULL;)
         free(c); /* never called */
@@ -6570,6 +6585,7 @@ MPROC__FN bool mproc__file_orphaned(mproc_file *f) {
     uint32_t owner = MPROC__LOAD(&f->owner);
     if (owner == 0 || mproc__alive(getpid(), (pid_t)owner) || !mproc__cas32(&f->owner, owner, 0))
         return false;
+    if (f->inside) mproc__file_unpin(f, 0); /* it ended within edit: its call does not come back */
     f->inside = false;
     mproc__flock_end(f);
     return true;

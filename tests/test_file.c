@@ -1535,6 +1535,29 @@ START_TEST(x20_limit_of_file_size) {
 }
 END_TEST
 
+/* A call whose thread ended within it does not hold up close. */
+static int ends_its_thread(char **data, size_t *size, void *ctx) {
+    (void)data, (void)size, (void)ctx;
+    pthread_exit(NULL);
+}
+static void *ends_in_update(void *f) {
+    mproc_file_update(f, ends_its_thread, NULL);
+    return NULL;
+}
+START_TEST(close_after_a_thread_ended_in_edit) {
+    pthread_t thread;
+    begin();
+    mproc_file *f = file;
+    ck_assert_int_eq(pthread_create(&thread, NULL, ends_in_update, f), 0);
+    pthread_join(thread, NULL);
+    int error;
+    EVENTUALLY((error = mproc_file_lock(f, 0)) == 0);
+    ck_assert_int_eq(mproc_file_append(f, "x", 1), 0);
+    ck_assert_int_eq(mproc_file_unlock(f), 0);
+    finish();
+}
+END_TEST
+
 SUITE_MAIN("file", flck_01_taken_and_dropped, flck_02_03_x60_exclusive_shared_timed, x59_odd_timeouts,
            flck_04_x01_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
            x60_killed_holder, x60_killed_holder_whose_child_lives,
@@ -1551,4 +1574,5 @@ SUITE_MAIN("file", flck_01_taken_and_dropped, flck_02_03_x60_exclusive_shared_ti
            update_leaves_the_lock_with_its_holder, append_and_update_exclude_each_other,
            update_by_threads_with_one_handle_and_by_other_processes, update_is_seen_whole_also_when_killed,
            killed_while_editing, p1_killed_appenders_and_the_next_one,
-           p1_killed_appenders_and_readers_that_lock, x20_no_space_left, x20_limit_of_file_size)
+           p1_killed_appenders_and_readers_that_lock, x20_no_space_left, x20_limit_of_file_size,
+           close_after_a_thread_ended_in_edit)

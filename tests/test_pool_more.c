@@ -1587,6 +1587,74 @@ START_TEST(storm_of_every_kind_of_task) {
 }
 END_TEST
 
+/* A callback that says when it is there, waits for something meanwhile, and stays until it may go on. */
+static mproc_event *never_set;
+static uint32_t in_callback, may_go_on;
+static void stay_a_while(mproc_future *f, void *frees) {
+    if (frees != NULL) ck_assert_int_eq(mproc_future_free(f), 0);
+    mproc_event_wait(never_set, 0.001);
+    MPROC__STORE(&in_callback, 1);
+    while (MPROC__LOAD(&may_go_on) == 0) sched_yield();
+}
+static void *get_with_callback(void *pool) {
+    mproc_future *f = begin(pool, square, 2, sizeof(int));
+    int result;
+    if (mproc_future_on_done(f, stay_a_while, pool) == 0) mproc_future_get(f, &result, 5);
+    return NULL;
+}
+static void *next_with_callback(void *iter) {
+    static const int item = 3;
+    int result;
+    mproc_iter *it = iter;
+    mproc_future *f = mproc_pool_apply_async(it->pool, gate_square, &item, sizeof item, sizeof result);
+    if (f == NULL || mproc_future_on_done(f, stay_a_while, NULL) != 0) return NULL;
+    SET(board->open, 1); /* now it may end: so the callback is not called before mproc_iter_next */
+    EVENTUALLY(mproc__is_done(f));
+    return mproc_iter_next(it, &result, 5) == 0 && mproc_future_free(f) == 0 ? it : NULL;
+}
+static void callbacks_stay(void) {
+    never_set = mproc_event_new();
+    MPROC__STORE(&in_callback, 0);
+    MPROC__STORE(&may_go_on, 0);
+}
+
+/* Who frees a future in its own callback leaves the slot to others, while it is there yet. */
+START_TEST(a_slot_used_anew_while_its_callback_lasts) {
+    mproc_pool *pool = pool_of(1);
+    pthread_t thread;
+    callbacks_stay();
+    ck_assert_int_eq(pthread_create(&thread, NULL, get_with_callback, pool), 0);
+    EVENTUALLY(MPROC__LOAD(&in_callback) == 1);
+    for (int i = 0; i < 3; i++) {
+        mproc_future *f = begin(pool, square, 2, sizeof(int));
+        ck_assert_int_eq(mproc_future_wait(f, 5), 0);
+        ck_assert_int_eq(mproc_future_free(f), 0);
+    }
+    MPROC__STORE(&may_go_on, 1);
+    pthread_join(thread, NULL);
+    free_pool(pool);
+}
+END_TEST
+
+START_TEST(free_beside_an_iterator_whatever_its_thread_waits_for) {
+    static const int items[] = {1, 2, 3};
+    mproc_pool *pool = pool_of(1);
+    pthread_t thread;
+    void *well;
+    new_board();
+    callbacks_stay();
+    mproc_iter *it = mproc_pool_imap(pool, square, items, 3, sizeof(int), sizeof(int));
+    ck_assert_int_eq(pthread_create(&thread, NULL, next_with_callback, it), 0);
+    EVENTUALLY(MPROC__LOAD(&in_callback) == 1);
+    ck_assert_int_eq(mproc_pool_free(pool), MPROC_EBUSY);
+    MPROC__STORE(&may_go_on, 1);
+    pthread_join(thread, &well);
+    ck_assert_ptr_nonnull(well);
+    ck_assert_int_eq(mproc_iter_free(it), 0);
+    ck_assert_int_eq(mproc_pool_free(pool), 0);
+}
+END_TEST
+
 SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            imap_unordered_does_not_wait_for_the_slow, imap_next_in_time_or_later, imap_of_nothing,
            imap_tells_each_items_own_error, imap_of_a_million_items, imap_left_half_way,
@@ -1608,4 +1676,5 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            progress_of_a_map, storm_of_every_kind_of_task, imap_of_an_array_freed_after_the_iterator,
            imap_of_a_pool_that_was_freed, callbacks_of_what_another_process_freed,
            a_future_freed_while_a_thread_is_in_its_callback,
-           pool_fd_stays_readable_while_an_iterator_has_items)
+           pool_fd_stays_readable_while_an_iterator_has_items, a_slot_used_anew_while_its_callback_lasts,
+           free_beside_an_iterator_whatever_its_thread_waits_for)

@@ -2302,6 +2302,46 @@ START_TEST(p5_late_pool) { /* which ends with its maker, so that stays */
 }
 END_TEST
 
+/* A free that meets the lock of a dead holder leaves it to the next one to be told, though others wait
+ * already. */
+static mproc_lock *killed_lock;
+static uint32_t told_about_it;
+static int dies_with_killed_lock(void *arg) {
+    (void)arg;
+    mproc_lock_acquire(killed_lock, MPROC_FOREVER);
+    for (;;) pause();
+    return 0;
+}
+static void *is_told(void *arg) {
+    (void)arg;
+    int error = mproc_lock_acquire(killed_lock, MPROC_FOREVER);
+    if (error == MPROC_EOWNERDEAD) MPROC__ADD(&told_about_it, 1);
+    if (error == 0 || error == MPROC_EOWNERDEAD) mproc_lock_release(killed_lock);
+    return NULL;
+}
+START_TEST(free_of_a_condition_beside_those_that_wait_for_its_lock) {
+    for (int round = 0; round < 300; round++) {
+        mproc_process p = {.target = dies_with_killed_lock};
+        pthread_t waiter[2];
+        int error;
+        killed_lock = mproc_lock_new();
+        mproc_condition *c = mproc_condition_new(killed_lock);
+        MPROC__STORE(&told_about_it, 0);
+        ck_assert_int_eq(mproc_process_start(&p), 0);
+        EVENTUALLY(mproc__mutex_holder(&killed_lock->mutex) != 0);
+        for (int i = 0; i < 2; i++) ck_assert_int_eq(pthread_create(&waiter[i], NULL, is_told, NULL), 0);
+        EVENTUALLY(mproc__awaited(killed_lock));
+        mproc_process_kill(&p);
+        while ((error = mproc_condition_free(c)) == MPROC_EBUSY) continue;
+        ck_assert_int_eq(error, 0);
+        for (int i = 0; i < 2; i++) pthread_join(waiter[i], NULL);
+        ck_assert_uint_eq(told_about_it, 1);
+        ck_assert_int_eq(mproc_lock_free(killed_lock), 0);
+        ck_assert_int_eq(mproc_process_join(&p, MPROC_FOREVER), 0);
+    }
+}
+END_TEST
+
 SUITE_MAIN("sync", sem_04_10_evnt_01_cond_06_lock_11_13_x59_timeouts,
            x01_cond_09_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
            x34_x35_x36_killed_waiters_hold_up_nobody, x38_free_while_somebody_waits,
@@ -2330,4 +2370,5 @@ SUITE_MAIN("sync", sem_04_10_evnt_01_cond_06_lock_11_13_x59_timeouts,
            barr_09_one_late_party_breaks_it_for_all, barr_13_parties_that_cannot_be,
            x36_killed_waiter_of_a_barrier, x36_killed_waiter_and_the_last_party,
            barr_a_stopped_party_is_no_dead_one, p5_late_lock, p5_late_rlock, p5_late_semaphore, p5_late_event,
-           p5_late_condition, p5_late_barrier, p5_late_value_and_array, p5_late_pool)
+           p5_late_condition, p5_late_barrier, p5_late_value_and_array, p5_late_pool,
+           free_of_a_condition_beside_those_that_wait_for_its_lock)
