@@ -77,7 +77,9 @@ static const fault_rule fault_rules[] = {
     {"fstat(", "", {EIO, ENOMEM}, false},
     {"stat(", "", {EACCES, ENOMEM}, true},
     {"lstat(", "", {EACCES, ENOMEM}, true},
+#ifdef STATX_TYPE /* musl has none, and the header does without */
     {"syscall(", "SYS_statx", {EACCES, ENOSYS, ENOMEM}, true},
+#endif
     {"link(", "", {EACCES, EPERM, ENOSPC}, false},
     {"symlink(", "", {EACCES, ENOSPC, EIO}, false},
     {"readlink(", "", {EACCES, EIO}, false},
