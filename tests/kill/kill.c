@@ -1101,6 +1101,8 @@ static void ring_fed_check(void) { /* a getter waits; the victim's item comes or
 static void conn_setup(void) {
     char data[ROOM];
     CHECK_IS(mproc_pipe_new(w.ends, false), 0);
+    CHECK_IS(mproc_conn_fd(w.ends[1]) >= 0,
+             true); /* a use: or the end is gone when a carrier that sent ends */
     for (size_t i = 0; i < op->there; i++) {
         message_make(data, op->size, (int)i + 1);
         CHECK_IS(mproc_conn_send(w.ends[1], data, op->size, 0), 0);
