@@ -6001,7 +6001,7 @@ MPROC__FN void mproc__iters_flush(mproc_pool *pool) {
         error = 0;
         pthread_mutex_lock(&mproc__iters_lock);
         for (mproc_iter *it = mproc__iters; it != NULL && error != MPROC_ETIMEDOUT; it = it->next)
-            if (it->pool == pool) error = mproc__iter_flush(it);
+            if (it->pool == pool && it->serial == pool->bell.serial) error = mproc__iter_flush(it);
         pthread_mutex_unlock(&mproc__iters_lock);
         if (error != MPROC_ETIMEDOUT) return;
         mproc__sleep(MPROC__MS);

@@ -1655,6 +1655,25 @@ START_TEST(free_beside_an_iterator_whatever_its_thread_waits_for) {
 }
 END_TEST
 
+/* A pool that lies where another one lay does not run what is left of that one's iterator. */
+START_TEST(close_of_a_pool_in_the_place_of_a_freed_one) {
+    mproc_pool_counts counts;
+    fill_squares();
+    mproc_pool *pool = pool_of(1), *next;
+    mproc_iter *it = mproc_pool_imap(pool, square, squares_in, 2000, sizeof(int), sizeof(int));
+    ck_assert_ptr_nonnull(it);
+    ck_assert_int_eq(mproc_pool_free(pool), 0);
+    next = pool_of(1);
+    ck_assert_ptr_eq(next, pool);
+    ck_assert_int_eq(mproc_pool_close(next), 0);
+    ck_assert_int_eq(mproc_pool_join(next, 10), 0);
+    ck_assert_int_eq(mproc_pool_stats(next, &counts), 0);
+    ck_assert_uint_eq(counts.done, 0);
+    ck_assert_int_eq(mproc_iter_free(it), 0);
+    ck_assert_int_eq(mproc_pool_free(next), 0);
+}
+END_TEST
+
 SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            imap_unordered_does_not_wait_for_the_slow, imap_next_in_time_or_later, imap_of_nothing,
            imap_tells_each_items_own_error, imap_of_a_million_items, imap_left_half_way,
@@ -1677,4 +1696,4 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            imap_of_a_pool_that_was_freed, callbacks_of_what_another_process_freed,
            a_future_freed_while_a_thread_is_in_its_callback,
            pool_fd_stays_readable_while_an_iterator_has_items, a_slot_used_anew_while_its_callback_lasts,
-           free_beside_an_iterator_whatever_its_thread_waits_for)
+           free_beside_an_iterator_whatever_its_thread_waits_for, close_of_a_pool_in_the_place_of_a_freed_one)

@@ -875,19 +875,18 @@ static int recycles_a_pid_in_a_namespace(void *arg) {
     _exit(waitpid(pid, &status, 0) != pid || status != 0); /* exit() may need processes: none can be had */
 }
 
-START_TEST(recycled_pid_gets_no_signal) {
+static void passes_in_a_namespace(int (*entry)(recycling *)) {
     program p;
-    program_start(&p, recycles_a_pid_in_a_namespace, recycling_of(recycles_a_pid));
+    program_start(&p, recycles_a_pid_in_a_namespace, recycling_of(entry));
     ck_assert_msg(program_ends(&p, 15) == 0, "%s", p.text);
     if (p.length > 0) printf("skipped: %s", p.text);
 }
+
+START_TEST(recycled_pid_gets_no_signal) { passes_in_a_namespace(recycles_a_pid); }
 END_TEST
 
 START_TEST(recycled_pid_gets_no_signal_where_no_pidfd_tells) {
-    program p;
-    program_start(&p, recycles_a_pid_in_a_namespace, recycling_of(signals_a_recycled_pid));
-    ck_assert_msg(program_ends(&p, 15) == 0, "%s", p.text);
-    if (p.length > 0) printf("skipped: %s", p.text);
+    passes_in_a_namespace(signals_a_recycled_pid);
 }
 END_TEST
 
@@ -916,12 +915,7 @@ static int recycles_a_parents_pid(recycling *r) {
     return 0;
 }
 
-START_TEST(recycled_pid_is_not_the_parent) {
-    program p;
-    program_start(&p, recycles_a_pid_in_a_namespace, recycling_of(recycles_a_parents_pid));
-    ck_assert_msg(program_ends(&p, 15) == 0, "%s", p.text);
-    if (p.length > 0) printf("skipped: %s", p.text);
-}
+START_TEST(recycled_pid_is_not_the_parent) { passes_in_a_namespace(recycles_a_parents_pid); }
 END_TEST
 
 /* ---- Exit codes ---------------------------------------------------------------------------------------- */
