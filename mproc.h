@@ -51,7 +51,7 @@
        Ring                       mproc.h:514   mproc.h:4218
        Pool                       mproc.h:539   mproc.h:4426
        Files                      mproc.h:669   mproc.h:6376
-       Dump                       mproc.h:703   mproc.h:6952
+       Dump                       mproc.h:703   mproc.h:6953
        Platform                                 mproc.h:720
        Arena                                    mproc.h:1148
        This process                             mproc.h:1530
@@ -1706,7 +1706,7 @@ MPROC__FN void mproc__port_keep(mproc__local_port *slot, uint64_t serial, const 
     slot->fd[0] = fd[0];
     slot->fd[1] = fd[1];
     slot->conn = NULL;
-    slot->user = 0;
+    MPROC__STORE(&slot->user, 0);
     MPROC__STORE(&slot->serial, serial);
 }
 
@@ -6469,6 +6469,7 @@ MPROC__FN const char *mproc__beside(mproc_file *f, const char *suffix) {
 MPROC__FN int mproc__look(int fd, const char *path, mproc__looks *l) {
 #ifdef STATX_TYPE
     struct statx x;
+    memset(&x, 0, sizeof x); /* MemorySanitizer does not see the kernel write there */
     if (syscall(SYS_statx, fd, path, path[0] != 0 ? 0 : AT_EMPTY_PATH,
                 STATX_TYPE | STATX_INO | STATX_NLINK | STATX_SIZE, &x) == 0) {
         l->device = makedev(x.stx_dev_major, x.stx_dev_minor);
@@ -6774,7 +6775,7 @@ MPROC__FN int mproc__write_quietly(int fd, const char *data, size_t size, size_t
 
 /* Would a write past RLIMIT_FSIZE raise SIGXFSZ? */
 MPROC__FN bool mproc__file_limited(void) {
-    struct rlimit limit;
+    struct rlimit limit = {0, 0}; /* or MemorySanitizer, which does not know the call, takes it for unset */
 #if defined(__x86_64__) && defined(__LP64__)
     int got =
         (int)syscall(SYS_getrlimit, RLIMIT_FSIZE, &limit); /* libc's way is a prlimit, which is slower */
