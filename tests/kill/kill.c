@@ -369,13 +369,16 @@ static void lock_check(void) {
 static void nothing(void) {}
 
 /* A lock whose holder has died already, and nobody was told. */
-static void lock_setup_left(void) {
-    lock_setup();
+static void lock_leave(void) {
     POKE(&me->told, 0);
     pid_t pid = fork();
     if (pid == 0) _exit(mproc_lock_acquire(w.lock, 0) == 0 ? 0 : 1);
     int status;
     CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+}
+static void lock_setup_left(void) {
+    lock_setup();
+    lock_leave();
 }
 static void lock_inherit(void) {
     int error = mproc_lock_acquire(w.lock, MPROC_FOREVER);
@@ -627,6 +630,30 @@ static void condition_lock_check(void) {
     condition_wait_check();
     w.companions = 0;
     lock_check();
+}
+
+/* A waiter has died, and then a holder of the lock: who frees the condition leaves it to the next holder to
+   be told. */
+static void condition_setup_left(void) {
+    condition_setup_lock();
+    condition_companions(1);
+    kill(w.companion[0], SIGKILL);
+    CHECK_IS(waitpid(w.companion[0], NULL, 0), w.companion[0]);
+    w.companions = 0;
+    lock_leave();
+}
+static void condition_end(void) {
+    int error;
+    while ((error = mproc_condition_free(w.condition)) == MPROC_EBUSY && me->stops) continue;
+    must(error == 0);
+}
+static void condition_end_check(void) {
+    int error = TIMELY(mproc_condition_free(w.condition));
+    CHECK(error == 0 || error == MPROC_EINVAL);
+    if (w.finished) CHECK_IS(error, MPROC_EINVAL);
+    CHECK_IS(mproc_condition_free(w.condition), MPROC_EINVAL);
+    w.condition = NULL;
+    lock_left_check();
 }
 static bool gate_open(void *ctx) {
     (void)ctx;
@@ -2159,6 +2186,8 @@ static const operation operations[] = {
          .before = condition_acquire, .unblock = condition_unblock, .spare = 128),
     CALL("condition wait_for", condition_setup_lock, condition_wait_for, condition_lock_check,
          .before = condition_acquire, .unblock = condition_unblock_for, .spare = 128),
+    CALL("condition free, left behind", condition_setup_left, condition_end, condition_end_check,
+         .spare = 256),
     CALL("condition notify", condition_setup_companion, condition_notify, condition_notify_check,
          .before = condition_acquire, .spare = 128),
     CALL("condition notify_all", condition_setup_companions, condition_notify_all, condition_notify_check,
@@ -2438,12 +2467,14 @@ static void stop_victim(void) {
 
 /* Nobody is told that a holder died who is only stopped. */
 static bool in_peace(int error) {
-    return error == 0 || error == MPROC_ETIMEDOUT || (error == MPROC_EINVAL && op->victim == object_end);
+    bool frees = op->victim == object_end || op->victim == condition_end;
+    return error == 0 || error == MPROC_ETIMEDOUT || (error == MPROC_EINVAL && frees);
 }
 
 static void carry_locks(void) {
     int error = w.lock != NULL ? mproc_lock_acquire(w.lock, A_MOMENT) : MPROC_ETIMEDOUT;
-    bool left = op->setup == lock_setup_left || op->setup == lock_setup_left_condition;
+    bool left = op->setup == lock_setup_left || op->setup == lock_setup_left_condition ||
+                op->setup == condition_setup_left;
     CHECK(in_peace(error) || (left && error == MPROC_EOWNERDEAD));
     if (error == MPROC_EOWNERDEAD) POKE(&me->told, 1);
     if (error != MPROC_ETIMEDOUT && w.lock != NULL && error != MPROC_EINVAL)
