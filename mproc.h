@@ -37,8 +37,8 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2525
-       Fork helpers               mproc.h:227   mproc.h:2936
+       Processes                  mproc.h:151   mproc.h:2528
+       Fork helpers               mproc.h:227   mproc.h:2939
        Locks                      mproc.h:265   mproc.h:1842
        Recursive lock             mproc.h:303   mproc.h:2057
        Semaphore                  mproc.h:313   mproc.h:2095
@@ -46,12 +46,12 @@
        Condition                  mproc.h:341   mproc.h:2224
        Barrier                    mproc.h:366   mproc.h:2396
        Shared values and arrays   mproc.h:382   mproc.h:1967
-       Pipe                       mproc.h:426   mproc.h:3905
-       Queue                      mproc.h:459   mproc.h:3082
-       Ring                       mproc.h:514   mproc.h:4218
-       Pool                       mproc.h:539   mproc.h:4426
-       Files                      mproc.h:669   mproc.h:6376
-       Dump                       mproc.h:703   mproc.h:6953
+       Pipe                       mproc.h:426   mproc.h:3908
+       Queue                      mproc.h:459   mproc.h:3085
+       Ring                       mproc.h:514   mproc.h:4221
+       Pool                       mproc.h:539   mproc.h:4429
+       Files                      mproc.h:669   mproc.h:6379
+       Dump                       mproc.h:703   mproc.h:6956
        Platform                                 mproc.h:720
        Arena                                    mproc.h:1148
        This process                             mproc.h:1530
@@ -2395,27 +2395,27 @@ MPROC_DEF int mproc_condition_free(mproc_condition *condition) {
 
 /* ---- Barrier ------------------------------------------------------------------------------------------- */
 
-/* One word holds {generation, how the last 16 generations ended, broken, arrived}: arriving, opening,
-   breaking and resetting are one compare-and-swap each. Who arrives notes barrier and generation in its seat
-   first; so a waiter whose bounded sleep ends can count the living ones, and when there are fewer than have
-   arrived, a party was killed and the barrier breaks. */
+/* One word holds {generation, broken, how the last 16 generations ended, arrived}: arriving, opening,
+   breaking and resetting are one compare-and-swap each, and touch nothing afterwards: whoever is let go may
+   free the barrier. Its upper half changes whenever waiters should look, so they sleep on that. Who arrives
+   notes barrier and generation in its seat first; so a waiter whose bounded sleep ends can count the living
+   ones, and when there are fewer than have arrived, a party was killed and the barrier breaks. */
 
 struct mproc_barrier {
     mproc__tag tag;
+    mproc__u64 word; /* generation << 33 | broken << 32 | resets << 16 | arrived */
     uint32_t parties;
-    uint32_t bell; /* futex: changes whenever waiters should look */
-    uint64_t word; /* generation << 33 | resets << 17 | broken << 16 | arrived */
 };
 
-#define MPROC__BROKEN ((uint64_t)1 << 16)
+#define MPROC__BROKEN ((uint64_t)1 << 32)
 
 MPROC__FN uint32_t mproc__arrived(uint64_t word) { return (uint32_t)(word & 0xffff); }
 MPROC__FN uint32_t mproc__generation(uint64_t word) { return (uint32_t)(word >> 33); }
 
 /* The word of the next generation, nobody arrived; the one that ends was reset or not. */
 MPROC__FN uint64_t mproc__next_generation(uint64_t word, bool reset) {
-    uint64_t ends = (word >> 17 & 0x7fff) << 1 | (reset ? 1u : 0u);
-    return ((word >> 33) + 1) << 33 | ends << 17;
+    uint64_t ends = (word >> 16 & 0x7fff) << 1 | (reset ? 1u : 0u);
+    return ((word >> 33) + 1) << 33 | ends << 16;
 }
 
 MPROC_DEF mproc_barrier *mproc_barrier_new(unsigned parties) {
@@ -2426,10 +2426,10 @@ MPROC_DEF mproc_barrier *mproc_barrier_new(unsigned parties) {
     return (mproc_barrier *)mproc__object_ready(b, MPROC__BARRIER, 0);
 }
 
-MPROC__FN void mproc__barrier_ring(mproc_barrier *b) {
-    MPROC__ADD(&b->bell, 1);
-    mproc__futex_wake(&b->bell, INT32_MAX);
+MPROC__FN uint32_t *mproc__barrier_bell(mproc_barrier *b) { /* the upper half of the word */
+    return (uint32_t *)(void *)&b->word + (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
 }
+MPROC__FN void mproc__barrier_ring(mproc_barrier *b) { mproc__futex_wake(mproc__barrier_bell(b), INT32_MAX); }
 
 /* Breaks this generation, unless it has ended. */
 MPROC__FN bool mproc__barrier_break(mproc_barrier *b, uint32_t generation) {
@@ -2457,17 +2457,18 @@ MPROC__FN uint32_t mproc__barrier_living(const mproc_barrier *b, uint32_t genera
 MPROC__FN int mproc__barrier_outcome(uint64_t word, uint32_t generation) {
     uint32_t ago = (mproc__generation(word) - generation) & 0x7fffffff;
     if (ago == 0) return word & MPROC__BROKEN ? MPROC_EBROKEN : 1;
-    return ago <= 16 && (word >> 17 >> (ago - 1) & 1) ? MPROC_EBROKEN : 0;
+    return ago <= 16 && (word >> 16 >> (ago - 1) & 1) ? MPROC_EBROKEN : 0;
 }
 
 MPROC__FN int mproc__barrier_await(mproc_barrier *b, uint32_t generation, int64_t deadline) {
     for (;;) {
-        uint32_t bell = MPROC__LOAD(&b->bell);
-        int outcome = mproc__barrier_outcome(MPROC__LOAD(&b->word), generation);
+        uint64_t word = MPROC__LOAD(&b->word);
+        int outcome = mproc__barrier_outcome(word, generation);
         if (outcome <= 0) return outcome;
-        bool in_time = mproc__nap(&b->bell, bell, deadline);
-        uint32_t arrived = mproc__arrived(MPROC__LOAD(&b->word)); /* if it is over, breaking finds out */
-        if (in_time && (MPROC__LOAD(&b->bell) != bell || mproc__barrier_living(b, generation) >= arrived))
+        bool in_time = mproc__nap(mproc__barrier_bell(b), (uint32_t)(word >> 32), deadline);
+        word = MPROC__LOAD(&b->word);
+        if (in_time && (mproc__barrier_outcome(word, generation) <= 0 ||
+                        mproc__barrier_living(b, generation) >= mproc__arrived(word)))
             continue;
         if (mproc__barrier_break(b, generation) && !in_time) return MPROC_ETIMEDOUT;
     }
@@ -2512,8 +2513,10 @@ MPROC_DEF int mproc_barrier_abort(mproc_barrier *barrier) {
 
 MPROC_DEF int mproc_barrier_reset(mproc_barrier *barrier) {
     if (!mproc__tag_is(barrier, MPROC__BARRIER)) return MPROC_EINVAL;
-    uint64_t word = MPROC__LOAD(&barrier->word);
-    while (!MPROC__CAS(&barrier->word, &word, mproc__next_generation(word, true))) continue;
+    uint64_t word = MPROC__LOAD(&barrier->word), next;
+    do { /* with nobody in it the generation goes on: who has yet to learn how an older one ended still can */
+        next = mproc__arrived(word) == 0 ? word & ~MPROC__BROKEN : mproc__next_generation(word, true);
+    } while (!MPROC__CAS(&barrier->word, &word, next));
     mproc__barrier_ring(barrier);
     return 0;
 }

@@ -1962,6 +1962,77 @@ START_TEST(barr_passed_is_passed) {
 }
 END_TEST
 
+/* However often it is reset before a party that it broke off looks: that one did not pass. */
+START_TEST(barr_many_resets_are_no_pass) {
+    begin_barrier(2);
+    for (int way = 0; way < 4; way++) {
+        pid_t pid = blocked(party, NULL);
+        if (way % 2 == 0) kill(pid, SIGSTOP);
+        if (way % 2 == 0) EVENTUALLY(process_state(pid) == 'T');
+        for (int i = 0; i < 100; i++) {
+            if (way / 2 == 1) ck_assert_int_eq(mproc_barrier_abort(barrier), 0);
+            ck_assert_int_eq(mproc_barrier_reset(barrier), 0);
+        }
+        kill(pid, SIGCONT);
+        ck_assert_int_eq(ended(pid), BROKEN);
+    }
+    pass(2);
+    ck_assert_int_eq(mproc_barrier_free(barrier), 0);
+}
+END_TEST
+
+/* A child leaves after k instructions of a call that breaks or resets the barrier; once that shows, another
+   process frees it, and the memory is used for something else. False if the child was through by then. */
+static bool freed_once_it_shows(int (*call)(mproc_barrier *), int k) {
+    char *other = NULL;
+    int status = 0;
+    POKE(&said[LEFT], 0);
+    barrier = mproc_barrier_new(2);
+    if (call == mproc_barrier_reset) mproc_barrier_abort(barrier);
+    uint64_t word = MPROC__LOAD(&barrier->word);
+    pid_t pid = fork();
+    if (pid == 0) {
+        ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+        raise(SIGSTOP);
+        int error = call(barrier);
+        POKE(&said[LEFT], 1);
+        _exit(-error);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    for (int i = 0; i < k && PEEK(&said[LEFT]) == 0; i++) {
+        ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL);
+        waitpid(pid, &status, 0);
+    }
+    bool within = PEEK(&said[LEFT]) == 0, shows = MPROC__LOAD(&barrier->word) != word;
+    if (shows) {
+        ck_assert_int_eq(mproc_barrier_free(barrier), 0);
+        other = mproc__alloc(sizeof *barrier, false);
+        ck_assert_ptr_eq(other, barrier);
+        memset(other, 0x55, sizeof *barrier);
+    }
+    ptrace(PTRACE_CONT, pid, NULL, NULL);
+    ck_assert_int_eq(ended(pid), 0);
+    for (size_t i = 0; shows && i < sizeof *barrier; i++)
+        ck_assert_msg(other[i] == 0x55, "byte %zu has changed after %d instructions", i, k);
+    if (shows) mproc__dealloc(other);
+    else ck_assert_int_eq(mproc_barrier_free(barrier), 0);
+    return within;
+}
+
+START_TEST(barr_whoever_is_let_go_may_free_it) {
+    int (*const calls[])(mproc_barrier *) = {mproc_barrier_abort, mproc_barrier_reset};
+    begin();
+    for (size_t i = 0; i < 2; i++) {
+        int k = 1;
+        begin_barrier(1);
+        ck_assert_int_eq(calls[i](barrier), 0); /* the linker is through */
+        ck_assert_int_eq(mproc_barrier_free(barrier), 0);
+        while (freed_once_it_shows(calls[i], k)) k++;
+        ck_assert_int_gt(k, 20);
+    }
+}
+END_TEST
+
 START_TEST(barr_09_one_late_party_breaks_it_for_all) {
     double half = 0.5;
     pid_t pids[4];
@@ -2367,6 +2438,7 @@ SUITE_MAIN("sync", sem_04_10_evnt_01_cond_06_lock_11_13_x59_timeouts,
            x38_free_of_a_condition_and_its_lock, cond_bounded_buffer,
            barr_03_11_everybody_gets_a_number_of_its_own, barr_01_02_lockstep, barr_12_a_thousand_passes,
            barr_06_07_08_14_abort_and_reset, barr_14_reset_from_a_child, barr_passed_is_passed,
+           barr_many_resets_are_no_pass, barr_whoever_is_let_go_may_free_it,
            barr_09_one_late_party_breaks_it_for_all, barr_13_parties_that_cannot_be,
            x36_killed_waiter_of_a_barrier, x36_killed_waiter_and_the_last_party,
            barr_a_stopped_party_is_no_dead_one, p5_late_lock, p5_late_rlock, p5_late_semaphore, p5_late_event,
