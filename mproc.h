@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2528
-       Fork helpers               mproc.h:227   mproc.h:2939
-       Locks                      mproc.h:265   mproc.h:1842
-       Recursive lock             mproc.h:303   mproc.h:2057
-       Semaphore                  mproc.h:313   mproc.h:2095
-       Event                      mproc.h:328   mproc.h:2166
-       Condition                  mproc.h:341   mproc.h:2224
-       Barrier                    mproc.h:366   mproc.h:2396
-       Shared values and arrays   mproc.h:382   mproc.h:1967
-       Pipe                       mproc.h:426   mproc.h:3908
-       Queue                      mproc.h:459   mproc.h:3085
-       Ring                       mproc.h:514   mproc.h:4221
-       Pool                       mproc.h:539   mproc.h:4429
-       Files                      mproc.h:669   mproc.h:6379
-       Dump                       mproc.h:703   mproc.h:6956
+       Processes                  mproc.h:151   mproc.h:2533
+       Fork helpers               mproc.h:227   mproc.h:2944
+       Locks                      mproc.h:265   mproc.h:1847
+       Recursive lock             mproc.h:303   mproc.h:2062
+       Semaphore                  mproc.h:313   mproc.h:2100
+       Event                      mproc.h:328   mproc.h:2171
+       Condition                  mproc.h:341   mproc.h:2229
+       Barrier                    mproc.h:366   mproc.h:2401
+       Shared values and arrays   mproc.h:382   mproc.h:1972
+       Pipe                       mproc.h:426   mproc.h:3913
+       Queue                      mproc.h:459   mproc.h:3090
+       Ring                       mproc.h:514   mproc.h:4226
+       Pool                       mproc.h:539   mproc.h:4434
+       Files                      mproc.h:669   mproc.h:6384
+       Dump                       mproc.h:703   mproc.h:6961
        Platform                                 mproc.h:720
        Arena                                    mproc.h:1148
-       This process                             mproc.h:1530
-       Ports                                    mproc.h:1683
+       This process                             mproc.h:1533
+       Ports                                    mproc.h:1688
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1456,10 +1456,13 @@ MPROC__FN bool mproc__who_alive(uint64_t who) {
     return mproc__alive((pid_t)(who >> 32), (pid_t)(who & UINT32_MAX));
 }
 
-/* Asking the system as well is for qemu-user: it does not tell the kernel which mutexes a thread holds. */
+static bool mproc__robust_works; /* not under qemu-user: it does not tell the kernel what a thread holds */
+
+/* Without a system call, where that can be: the many parties of a barrier look for each other. */
 MPROC__FN bool mproc__seat_alive(const mproc__seat *s) {
     uint64_t who = MPROC__LOAD(&s->who);
-    return who != 0 && mproc__mutex_holder(&s->taken) == (uint32_t)who && mproc__who_alive(who);
+    return who != 0 && mproc__mutex_holder(&s->taken) == (uint32_t)who &&
+           (mproc__robust_works || mproc__who_alive(who));
 }
 
 /* One seat more, by this thread or another; false when there is no room. Without a lock, whose holder might
@@ -1646,6 +1649,8 @@ MPROC__FN int mproc__self_prepare(void) {
     mproc__self.current.name = "MainProcess";
     mproc__self.current.exitcode = MPROC_NO_EXITCODE;
     mproc__spinning_helps = mproc__affinity() > 1;
+    void *head[2] = {NULL, NULL}; /* and its size */
+    mproc__robust_works = syscall(SYS_get_robust_list, 0, &head[0], &head[1]) == 0;
     int fd = mproc__pidfd_open(mproc__self.pid);
     mproc__self.pidfd_works = fd >= 0 || errno == EMFILE || errno == ENFILE;
     mproc__close(&fd);

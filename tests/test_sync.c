@@ -252,6 +252,31 @@ START_TEST(x59_waiting_uses_no_processor) {
 }
 END_TEST
 
+enum { CROWD = 200 };
+static int wait_in_a_crowd(void *arg) {
+    (void)arg;
+    job parties[CROWD];
+    for (int i = 0; i < CROWD; i++) start_thread(&parties[i], waiter, NULL);
+    EVENTUALLY(mproc__arrived(MPROC__LOAD(&((mproc_barrier *)object)->word)) == CROWD);
+    double before = cpu_seconds();
+    nap(1);
+    double used = cpu_seconds() - before;
+    MUST_EQ(mproc_barrier_reset(object), 0);
+    for (int i = 0; i < CROWD; i++) end_thread(&parties[i]);
+    if (used >= 0.2 * SLOW) fprintf(stderr, "%d waits of 1 s used %.1f ms\n", CROWD, used * 1e3);
+    return used >= 0.2 * SLOW;
+}
+
+/* Though each party looks now and then whether the others live. */
+START_TEST(x59_nor_do_many_parties_of_a_barrier) {
+    begin();
+    what = &kinds[KINDS - 1];
+    object = mproc_barrier_new(CROWD + 1);
+    ck_assert_int_eq(ended(spawn(wait_in_a_crowd, NULL)), 0);
+    unmake();
+}
+END_TEST
+
 START_TEST(x34_x35_x36_killed_waiters_hold_up_nobody) {
     begin();
     for (size_t i = 0; i < KINDS; i++) {
@@ -2415,9 +2440,9 @@ END_TEST
 
 SUITE_MAIN("sync", sem_04_10_evnt_01_cond_06_lock_11_13_x59_timeouts,
            x01_cond_09_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
-           x34_x35_x36_killed_waiters_hold_up_nobody, x38_free_while_somebody_waits,
-           x38_free_while_somebody_spins, x38_what_is_not_such_an_object, x38_objects_come_back_when_freed,
-           memory_of_waiters_comes_back, lock_05_06_18_19_depth_is_exact,
+           x59_nor_do_many_parties_of_a_barrier, x34_x35_x36_killed_waiters_hold_up_nobody,
+           x38_free_while_somebody_waits, x38_free_while_somebody_spins, x38_what_is_not_such_an_object,
+           x38_objects_come_back_when_freed, memory_of_waiters_comes_back, lock_05_06_18_19_depth_is_exact,
            lock_17_x39_only_the_holder_releases, lock_10_rlock_waiters_get_it_in_turn,
            x32_dead_holder_of_an_rlock_is_told, x32_waiters_for_a_dead_holders_rlock_are_told,
            a_forked_child_does_not_hold_its_parents_rlock, lock_21_free_of_a_held_rlock_does_not_let_go_of_it,
