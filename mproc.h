@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2533
-       Fork helpers               mproc.h:227   mproc.h:2944
-       Locks                      mproc.h:265   mproc.h:1847
-       Recursive lock             mproc.h:303   mproc.h:2062
-       Semaphore                  mproc.h:313   mproc.h:2100
-       Event                      mproc.h:328   mproc.h:2171
-       Condition                  mproc.h:341   mproc.h:2229
-       Barrier                    mproc.h:366   mproc.h:2401
-       Shared values and arrays   mproc.h:382   mproc.h:1972
-       Pipe                       mproc.h:426   mproc.h:3913
-       Queue                      mproc.h:459   mproc.h:3090
-       Ring                       mproc.h:514   mproc.h:4226
-       Pool                       mproc.h:539   mproc.h:4434
-       Files                      mproc.h:669   mproc.h:6384
-       Dump                       mproc.h:703   mproc.h:6961
+       Processes                  mproc.h:151   mproc.h:2537
+       Fork helpers               mproc.h:227   mproc.h:2948
+       Locks                      mproc.h:265   mproc.h:1848
+       Recursive lock             mproc.h:303   mproc.h:2063
+       Semaphore                  mproc.h:313   mproc.h:2101
+       Event                      mproc.h:328   mproc.h:2172
+       Condition                  mproc.h:341   mproc.h:2230
+       Barrier                    mproc.h:366   mproc.h:2405
+       Shared values and arrays   mproc.h:382   mproc.h:1973
+       Pipe                       mproc.h:426   mproc.h:3917
+       Queue                      mproc.h:459   mproc.h:3094
+       Ring                       mproc.h:514   mproc.h:4230
+       Pool                       mproc.h:539   mproc.h:4438
+       Files                      mproc.h:669   mproc.h:6388
+       Dump                       mproc.h:703   mproc.h:6965
        Platform                                 mproc.h:720
        Arena                                    mproc.h:1148
-       This process                             mproc.h:1533
-       Ports                                    mproc.h:1688
+       This process                             mproc.h:1534
+       Ports                                    mproc.h:1689
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1200,7 +1200,8 @@ typedef struct mproc__seat {
     mproc__mutex taken; /* held by the thread: its number may be another's by and by, this tells its death */
     mproc__u64 who;     /* pid << 32 | tid; 0: not made yet */
     uintptr_t waiting;  /* address of the object it sleeps on, or 0 */
-    uintptr_t getting;  /* queue whose pipe it is reading a message from, or 0 */
+    uintptr_t getting;  /* queue whose pipe it is reading a message from, entry in a condition's list that is
+                           its own, generation of a barrier that it waits in, or 0 */
     uintptr_t at_pool;  /* pool that a map or iterator is at, whatever the thread waits for in there, or 0 */
 } mproc__seat;
 
@@ -2237,9 +2238,10 @@ MPROC_DEF int mproc_event_free(mproc_event *event) { return mproc__unawaited_fre
 typedef struct mproc__waiter mproc__waiter;
 struct mproc__waiter {
     mproc__waiter *next;
-    mproc__u64 who;    /* pid << 32 | tid */
-    mproc__seat *seat; /* which tells of its death, or NULL */
-    uint32_t asleep;   /* flag: 1 until notified */
+    mproc__u64 who; /* pid << 32 | tid */
+    mproc__seat
+        *seat;       /* which names this entry while its thread lives, whose number may come again; or NULL */
+    uint32_t asleep; /* flag: 1 until notified */
 };
 
 struct mproc_condition {
@@ -2268,7 +2270,7 @@ MPROC_DEF int mproc_condition_release(mproc_condition *condition) {
 
 MPROC__FN bool mproc__waiter_alive(const mproc__waiter *w) {
     if (w->seat == NULL) return mproc__who_alive(w->who);
-    return MPROC__LOAD(&w->seat->who) == w->who && mproc__seat_alive(w->seat);
+    return MPROC__LOAD(&w->seat->getting) == (uintptr_t)w && mproc__seat_alive(w->seat);
 }
 
 /* With the lock held: takes an entry out of the list and frees it. */
@@ -2314,6 +2316,7 @@ MPROC__FN mproc__waiter *mproc__waiter_enter(mproc_condition *c) {
     if (w == NULL) return NULL;
     w->who = mproc__own_who();
     w->seat = mproc__seat_get();
+    if (w->seat != NULL) MPROC__STORE(&w->seat->getting, (uintptr_t)w);
     w->asleep = 1;
     while (*link != NULL) link = &(*link)->next;
     MPROC__STORE(link, w);
@@ -2345,6 +2348,7 @@ MPROC__FN int mproc__condition_wait(mproc_condition *c, int64_t deadline) {
     int error = mproc__waiter_sleep(c, w, deadline);
     if (error == 0) error = mproc_lock_acquire(c->lock, MPROC_FOREVER);
     if (error == 0 && MPROC__LOAD(&w->asleep)) error = MPROC_ETIMEDOUT;
+    if (w->seat != NULL) MPROC__STORE(&w->seat->getting, 0);
     mproc__waiter_remove(c, w);
     return error;
 }

@@ -1571,6 +1571,35 @@ START_TEST(x34_killed_waiters_and_notify) {
 }
 END_TEST
 
+/* A dead waiter's number comes again, for a process that has its seat now and waits for something else. */
+static int waits_for_event(void *elsewhere) { return mproc_event_wait(elsewhere, 10); }
+START_TEST(x34_killed_waiter_whose_number_comes_again) {
+    begin();
+    condition = mproc_condition_new(NULL);
+    mproc_event *elsewhere = mproc_event_new();
+    pid_t dead = spawn(sleeper, NULL);
+    acquire_when_asleep(1);
+    mproc__waiter *entry = condition->first;
+    ck_assert_int_eq(mproc_condition_release(condition), 0);
+    pid_t live = spawn(sleeper, NULL);
+    acquire_when_asleep(2);
+    ck_assert_int_eq(mproc_condition_release(condition), 0);
+    kill_and_collect(dead);
+    pid_t again = spawn(waits_for_event, elsewhere);
+    EVENTUALLY(mproc__awaited(elsewhere));
+    ck_assert_int_eq((pid_t)(entry->seat->who >> 32), again);
+    entry->who = entry->seat->who;
+    ck_assert_int_eq(mproc_condition_acquire(condition, 5), 0);
+    ck_assert_int_eq(mproc_condition_notify(condition, 1), 0);
+    ck_assert_int_eq(mproc_condition_release(condition), 0);
+    TAKES(0, 0.5, ck_assert_int_eq(ended(live), 0));
+    ck_assert_int_eq(mproc_event_set(elsewhere), 0);
+    ck_assert_int_eq(ended(again), 0);
+    ck_assert_int_eq(mproc_event_free(elsewhere), 0);
+    ck_assert_int_eq(mproc_condition_free(condition), 0);
+}
+END_TEST
+
 START_TEST(x37_a_notification_does_not_die_with_its_waiter) {
     begin_condition();
     for (int round = 0; round < 10; round++) {
@@ -2458,9 +2487,9 @@ SUITE_MAIN("sync", sem_04_10_evnt_01_cond_06_lock_11_13_x59_timeouts,
            cond_07_wait_for_goes_on_until_it_is_so, cond_08_wait_for_counts_all_its_time,
            cond_10_x39_not_without_the_lock, cond_11_the_notified_wake_after_the_release,
            cond_13_a_given_lock_is_shared, cond_14_a_child_that_only_acquires_and_releases,
-           x34_killed_waiters_and_notify, x37_a_notification_does_not_die_with_its_waiter,
-           x32_owner_death_is_told_by_wait, x38_free_while_notified_waiters_leave,
-           x38_free_of_a_condition_and_its_lock, cond_bounded_buffer,
+           x34_killed_waiters_and_notify, x34_killed_waiter_whose_number_comes_again,
+           x37_a_notification_does_not_die_with_its_waiter, x32_owner_death_is_told_by_wait,
+           x38_free_while_notified_waiters_leave, x38_free_of_a_condition_and_its_lock, cond_bounded_buffer,
            barr_03_11_everybody_gets_a_number_of_its_own, barr_01_02_lockstep, barr_12_a_thousand_passes,
            barr_06_07_08_14_abort_and_reset, barr_14_reset_from_a_child, barr_passed_is_passed,
            barr_many_resets_are_no_pass, barr_whoever_is_let_go_may_free_it,
