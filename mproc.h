@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2537
-       Fork helpers               mproc.h:227   mproc.h:2948
-       Locks                      mproc.h:265   mproc.h:1848
-       Recursive lock             mproc.h:303   mproc.h:2063
-       Semaphore                  mproc.h:313   mproc.h:2101
-       Event                      mproc.h:328   mproc.h:2172
-       Condition                  mproc.h:341   mproc.h:2230
-       Barrier                    mproc.h:366   mproc.h:2405
-       Shared values and arrays   mproc.h:382   mproc.h:1973
-       Pipe                       mproc.h:426   mproc.h:3917
-       Queue                      mproc.h:459   mproc.h:3094
-       Ring                       mproc.h:514   mproc.h:4230
-       Pool                       mproc.h:539   mproc.h:4438
-       Files                      mproc.h:669   mproc.h:6388
-       Dump                       mproc.h:703   mproc.h:6965
+       Processes                  mproc.h:151   mproc.h:2539
+       Fork helpers               mproc.h:227   mproc.h:2950
+       Locks                      mproc.h:265   mproc.h:1850
+       Recursive lock             mproc.h:303   mproc.h:2065
+       Semaphore                  mproc.h:313   mproc.h:2103
+       Event                      mproc.h:328   mproc.h:2174
+       Condition                  mproc.h:341   mproc.h:2232
+       Barrier                    mproc.h:366   mproc.h:2407
+       Shared values and arrays   mproc.h:382   mproc.h:1975
+       Pipe                       mproc.h:426   mproc.h:3919
+       Queue                      mproc.h:459   mproc.h:3096
+       Ring                       mproc.h:514   mproc.h:4240
+       Pool                       mproc.h:539   mproc.h:4448
+       Files                      mproc.h:669   mproc.h:6398
+       Dump                       mproc.h:703   mproc.h:6975
        Platform                                 mproc.h:720
        Arena                                    mproc.h:1148
        This process                             mproc.h:1534
-       Ports                                    mproc.h:1689
+       Ports                                    mproc.h:1691
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1624,6 +1624,8 @@ MPROC__FN void mproc__after_fork_child(void) {
     mproc__own_seat = NULL;
     mproc__own_tid = 0;
     if (mproc__self.own != NULL) mproc__child_fds_close(mproc__self.own);
+    free(mproc__self.own);
+    mproc__self.own = NULL;
     for (mproc__child *c; (c = mproc__self.children) != NULL;) {
         mproc__self.children = c->next;
         if (c != mproc__starting) {
@@ -4110,6 +4112,14 @@ MPROC__FN void mproc__conn_let_go(mproc_conn *c) {
     MPROC__STORE(&c->pair->touched, (uint64_t)mproc__now());
 }
 
+/* Has the program gone on in this process, so that it may still hand the end, which it alone has, to others?
+   So where a plain fork outlived the maker. Not where the maker has closed the end, nor in a process that was
+   started: it would wait for itself. */
+MPROC__FN bool mproc__conn_heir(const mproc_conn *c) {
+    pid_t maker = c->pair->maker;
+    return mproc__self.own == NULL && !mproc__alive(maker, maker) && !mproc__conn_held(c, false, true);
+}
+
 /* The first use of an end in this process: the other end, which it has inherited and not used, is not its any
    more. Under the lock, for another thread may be about to use that one for the first time. */
 MPROC__FN void mproc__conn_first_use(mproc_conn *c, mproc__local_port *slot) {
@@ -4121,7 +4131,7 @@ MPROC__FN void mproc__conn_first_use(mproc_conn *c, mproc__local_port *slot) {
         slot->conn = c; /* a port that was adopted late does not know it yet */
         MPROC__STORE(&slot->user, mproc__self.pid);
         bool inherited = other->conn == c->peer && other->user != mproc__self.pid;
-        if (inherited && c->pair->maker != mproc__self.pid && mproc__conn_held(c->peer, false, true)) {
+        if (inherited && c->pair->maker != mproc__self.pid && !mproc__conn_heir(c->peer)) {
             mproc__port_keep(other, 0, none);
             mproc__conn_let_go(c->peer);
         }

@@ -740,6 +740,74 @@ START_TEST(pipe_the_last_user_does_not_wait_for_itself) {
 }
 END_TEST
 
+/* Nor when the maker had done with the other end before the child began with its own. */
+static int recv_when_told(void *arg) {
+    await(&said[GO], 1);
+    return recv_till_the_end(arg);
+}
+static int start_receiver_and_be_killed(void *arg) {
+    (void)arg;
+    mproc_process receiver = {.target = recv_when_told};
+    MUST_EQ(mproc_pipe_new(ends, false), 0);
+    MUST_EQ(mproc_process_start(&receiver), 0);
+    raise(SIGKILL);
+    return 0;
+}
+static void expect_end_after(int messages) {
+    POKE(&said[GO], 1);
+    EVENTUALLY(PEEK(&said[DONE]) == 1);
+    ck_assert_int_eq(PEEK(&said[ERROR]), MPROC_ECLOSED);
+    ck_assert_int_eq(PEEK(&said[GOT]), messages);
+}
+
+START_TEST(pipe_09_the_maker_is_done_before_the_child_begins) {
+    for (int messages = 0; messages < 3; messages++) {
+        begin(false);
+        mproc_process started = {.target = recv_when_told};
+        pid_t forked = messages > 0 ? spawn(recv_when_told, NULL) : 0;
+        if (messages == 0) ck_assert_int_eq(mproc_process_start(&started), 0);
+        ck_assert_int_eq(mproc_conn_close(ends[0]), 0);
+        for (int i = 0; i < messages; i++) ck_assert_int_eq(mproc_conn_send(ends[1], &i, sizeof i, 0), 0);
+        ck_assert_int_eq(mproc_conn_close(ends[1]), 0);
+        expect_end_after(messages);
+        if (messages > 0) ck_assert_int_eq(ended(forked), 0);
+        else ck_assert_int_eq(mproc_process_join(&started, 5), 0);
+    }
+    said = shared_ints();
+    ck_assert_int_eq(ended(spawn(start_receiver_and_be_killed, NULL)), -SIGKILL);
+    expect_end_after(0);
+}
+END_TEST
+
+/* A program that goes on in the child of a fork after the pipe was made has both ends, to hand them on. */
+static int send_and_end(void *arg) { return mproc_conn_send(arg, "on", 2, 5); }
+static int go_on_in_a_child(void *arg) {
+    int error;
+    (void)arg;
+    MUST_EQ(mproc_pipe_new(ends, false), 0);
+    pid_t maker = getpid(), pid = fork();
+    if (pid != 0) _exit(pid > 0 ? 0 : 1);
+    while (getppid() == maker) nap(0.001);
+    MUST_EQ(mproc_conn_poll(ends[0], 0), 0);
+    mproc_process sender = {.target = send_and_end, .arg = ends[1]};
+    MUST_EQ(mproc_process_start(&sender), 0);
+    char text[2];
+    MUST_EQ(mproc_conn_recv(ends[0], text, sizeof text, 5), 2);
+    error = mproc_conn_close(ends[1]);
+    if (error == 0) error = (int)mproc_conn_recv(ends[0], text, sizeof text, 5);
+    POKE(&said[ERROR], error);
+    POKE(&said[DONE], 1);
+    return 0;
+}
+
+START_TEST(pipe_a_program_that_goes_on_in_a_child) {
+    said = shared_ints();
+    ck_assert_int_eq(ended(spawn(go_on_in_a_child, NULL)), 0);
+    EVENTUALLY(PEEK(&said[DONE]) == 1);
+    ck_assert_int_eq(PEEK(&said[ERROR]), MPROC_ECLOSED);
+}
+END_TEST
+
 static int threads_at_their_end;
 static void *send_one(void *end) {
     __atomic_add_fetch(&threads_at_their_end, 1, __ATOMIC_SEQ_CST);
@@ -1696,6 +1764,7 @@ SUITE_MAIN("pipe", pipe_01_06_x41_echo_of_every_size, x41_a_message_of_two_gib_a
            x12_the_end_of_the_sender_beside_siblings, x12_the_end_of_the_receiver_beside_siblings,
            pipe_the_makers_own_use_does_not_end_it_for_its_child, wait_the_fd_tells_the_end_beside_siblings,
            pipe_a_late_user_is_heard_after_the_end, pipe_the_last_user_does_not_wait_for_itself,
+           pipe_09_the_maker_is_done_before_the_child_begins, pipe_a_program_that_goes_on_in_a_child,
            pipe_both_ends_used_at_once_by_threads_of_a_child, x02_sigpipe_never_comes,
            x02_a_reader_that_dies_while_we_are_blocked, x59_odd_timeouts, x59_for_ever_however_said,
            x01_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
