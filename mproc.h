@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2539
-       Fork helpers               mproc.h:227   mproc.h:2950
-       Locks                      mproc.h:265   mproc.h:1850
-       Recursive lock             mproc.h:303   mproc.h:2065
-       Semaphore                  mproc.h:313   mproc.h:2103
-       Event                      mproc.h:328   mproc.h:2174
-       Condition                  mproc.h:341   mproc.h:2232
-       Barrier                    mproc.h:366   mproc.h:2407
-       Shared values and arrays   mproc.h:382   mproc.h:1975
-       Pipe                       mproc.h:426   mproc.h:3919
-       Queue                      mproc.h:459   mproc.h:3096
-       Ring                       mproc.h:514   mproc.h:4240
-       Pool                       mproc.h:539   mproc.h:4448
-       Files                      mproc.h:669   mproc.h:6398
-       Dump                       mproc.h:703   mproc.h:6975
+       Processes                  mproc.h:151   mproc.h:2540
+       Fork helpers               mproc.h:227   mproc.h:2959
+       Locks                      mproc.h:265   mproc.h:1851
+       Recursive lock             mproc.h:303   mproc.h:2066
+       Semaphore                  mproc.h:313   mproc.h:2104
+       Event                      mproc.h:328   mproc.h:2175
+       Condition                  mproc.h:341   mproc.h:2233
+       Barrier                    mproc.h:366   mproc.h:2408
+       Shared values and arrays   mproc.h:382   mproc.h:1976
+       Pipe                       mproc.h:426   mproc.h:3928
+       Queue                      mproc.h:459   mproc.h:3105
+       Ring                       mproc.h:514   mproc.h:4249
+       Pool                       mproc.h:539   mproc.h:4457
+       Files                      mproc.h:669   mproc.h:6407
+       Dump                       mproc.h:703   mproc.h:6984
        Platform                                 mproc.h:720
        Arena                                    mproc.h:1148
        This process                             mproc.h:1534
-       Ports                                    mproc.h:1691
+       Ports                                    mproc.h:1692
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1547,6 +1547,7 @@ struct mproc__child {
     int kind;
     bool daemon;
     bool ended;       /* its status has been collected, or is lost */
+    bool told;        /* and somebody was told: who has p knows by that */
     bool only_thread; /* the thread that starts it is its process's only one */
     bool fd_shown;    /* mproc_process_fd gave the pidfd away: keep it until close */
     int exitcode;     /* once ended */
@@ -2635,6 +2636,13 @@ MPROC__FN pid_t mproc__spawn(mproc__child *c, bool tied) {
     return error != 0 ? error : pid;
 }
 
+/* With the lock held: gives back what nobody needs any more of a child that has ended. */
+MPROC__FN void mproc__child_tidy(mproc__child *c) {
+    if (!c->ended || c->users > 0 || c->fd_shown) return;
+    if (c->told) mproc__child_unlink(c);
+    else mproc__close(&c->pidfd);
+}
+
 /* With the lock held: collects the status if the child has ended. True when it has. */
 MPROC__FN bool mproc__child_collect(mproc__child *c) {
     if (c->ended || c->pid == 0) return c->ended;
@@ -2649,7 +2657,7 @@ MPROC__FN bool mproc__child_collect(mproc__child *c) {
     c->ended = true;
     if (failed == 0) c->exitcode = info.si_code == CLD_EXITED ? info.si_status & 0xff : -info.si_status;
     mproc__close(&c->life[1]);
-    if (c->users == 0 && !c->fd_shown) mproc__close(&c->pidfd);
+    mproc__child_tidy(c);
     return true;
 }
 
@@ -2667,7 +2675,6 @@ MPROC__FN bool mproc__child_wait(mproc__child *c, int64_t deadline) {
         pthread_mutex_lock(&mproc__self.lock);
     }
     c->users--;
-    if (c->ended && c->users == 0 && !c->fd_shown) mproc__close(&c->pidfd);
     return c->ended;
 }
 
@@ -2685,11 +2692,12 @@ MPROC__FN mproc__child *mproc__child_of(const mproc_process *p, int *error) {
     return NULL;
 }
 
-/* With the lock held: c has ended; tells how, and gives back what is not needed any more. */
+/* With the lock held: c has ended; tells how. */
 MPROC__FN int mproc__child_settle(mproc__child *c, int *exitcode) {
     int code = c->exitcode;
     if (exitcode != NULL) *exitcode = code;
-    if (c->users == 0 && !c->fd_shown) mproc__child_unlink(c);
+    c->told = true;
+    mproc__child_tidy(c);
     return code == MPROC_NO_EXITCODE ? MPROC_ECHILD : 0;
 }
 MPROC__FN int mproc__process_settle(mproc__child *c, mproc_process *p) {
@@ -2831,11 +2839,12 @@ MPROC_DEF int mproc_process_fd(mproc_process *p) {
 /* One look at all of ps, with the lock held: the first that has ended, or -ETIMEDOUT, or an error. Fills
    fds for a poll of those that still run, which lasts *slice at most: a child without a pidfd (there were too
    many descriptors) is looked at. */
-MPROC__FN int mproc__wait_any_look(mproc_process *const *ps, size_t n, struct pollfd *fds, int64_t *slice) {
+MPROC__FN int mproc__wait_any_look(mproc_process *const *ps, size_t n, mproc__child **children,
+                                   struct pollfd *fds, int64_t *slice) {
     *slice = mproc__self.pidfd_works ? MPROC__SECOND : 10 * MPROC__MS;
     for (size_t i = 0; i < n; i++) {
         int error;
-        mproc__child *c = mproc__child_of(ps[i], &error);
+        mproc__child *c = children[i] = mproc__child_of(ps[i], &error);
         if (c == NULL && error != 0) return error;
         if (c == NULL || mproc__child_collect(c)) return (int)i;
         fds[i].fd = c->pidfd;
@@ -2845,12 +2854,15 @@ MPROC__FN int mproc__wait_any_look(mproc_process *const *ps, size_t n, struct po
     return MPROC_ETIMEDOUT;
 }
 
-/* With the lock held: another thread's join must not close what is being polled; or may again. */
-MPROC__FN void mproc__wait_any_pin(mproc_process *const *ps, size_t n, int change) {
-    int error;
+/* With the lock held, which is given up meanwhile: another thread's join must not close what is polled. */
+MPROC__FN void mproc__wait_any_sleep(mproc__child **children, struct pollfd *fds, size_t n, int64_t ns) {
+    for (size_t i = 0; i < n; i++) children[i]->users++;
+    pthread_mutex_unlock(&mproc__self.lock);
+    mproc__poll_all(fds, n, ns);
+    pthread_mutex_lock(&mproc__self.lock);
     for (size_t i = 0; i < n; i++) {
-        mproc__child *c = mproc__child_of(ps[i], &error);
-        if (c != NULL) c->users += change;
+        children[i]->users--;
+        mproc__child_tidy(children[i]);
     }
 }
 
@@ -2858,18 +2870,15 @@ MPROC_DEF int mproc_process_wait_any(mproc_process *const *ps, size_t n, double 
     int64_t deadline, left, slice;
     if (ps == NULL || n == 0 || n > INT32_MAX || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     struct pollfd *fds = (struct pollfd *)calloc(n, sizeof *fds);
-    if (fds == NULL) return MPROC_ENOMEM;
-    int found;
+    mproc__child **children = (mproc__child **)calloc(n, sizeof *children);
+    int found = MPROC_ENOMEM;
     pthread_mutex_lock(&mproc__self.lock);
-    while ((found = mproc__wait_any_look(ps, n, fds, &slice)) == MPROC_ETIMEDOUT &&
-           (left = mproc__left(deadline)) != 0) {
-        mproc__wait_any_pin(ps, n, 1);
-        pthread_mutex_unlock(&mproc__self.lock);
-        mproc__poll_all(fds, n, mproc__least(left, slice));
-        pthread_mutex_lock(&mproc__self.lock);
-        mproc__wait_any_pin(ps, n, -1);
-    }
+    while (fds != NULL && children != NULL &&
+           (found = mproc__wait_any_look(ps, n, children, fds, &slice)) == MPROC_ETIMEDOUT &&
+           (left = mproc__left(deadline)) != 0)
+        mproc__wait_any_sleep(children, fds, n, mproc__least(left, slice));
     pthread_mutex_unlock(&mproc__self.lock);
+    free(children);
     free(fds);
     return found;
 }
@@ -3008,7 +3017,7 @@ MPROC_DEF int mproc_reap(void) {
         next = c->next;
         if (c->kind != MPROC__FORKED || c->ended || !mproc__child_collect(c)) continue;
         n++;
-        if (c->users == 0) mproc__child_unlink(c);
+        mproc__child_settle(c, NULL);
     }
     pthread_mutex_unlock(&mproc__self.lock);
     return n;

@@ -1207,6 +1207,30 @@ START_TEST(wait_any_rests_where_descriptors_are_fewer) {
 }
 END_TEST
 
+/* Another thread joins_it what this one waits for among others: nothing of it is left. */
+static void *joins_it(void *p) { return (void *)(intptr_t)mproc_process_join(p, MPROC_FOREVER); }
+
+START_TEST(wait_any_leaves_nothing_of_what_others_join) {
+    int *go = shared_ints(), fds = open_fds();
+    for (int round = 0; round < 30; round++) {
+        pthread_t thread;
+        void *error;
+        POKE(go, 0);
+        mproc_process p, *list[2] = {&p, &p};
+        start(&p, waits_for, go);
+        ck_assert_int_eq(pthread_create(&thread, NULL, joins_it, &p), 0);
+        ck_assert_int_eq(mproc_process_wait_any(list, 2, 0), MPROC_ETIMEDOUT);
+        POKE(go, 1);
+        ck_assert_int_eq(mproc_process_wait_any(list, 2, MPROC_FOREVER), 0);
+        ck_assert_int_eq(pthread_join(thread, &error), 0);
+        ck_assert(error == NULL);
+        ck_assert_int_eq(p.exitcode, 0);
+    }
+    ck_assert_int_eq(open_fds(), fds);
+    ck_assert(mproc__self.children == NULL);
+}
+END_TEST
+
 START_TEST(wait_any_refuses_what_is_no_child_of_mine) {
     mproc_process p, closed, fresh = {.target = returns_zero};
     start(&p, sleeps, NULL);
@@ -2026,7 +2050,8 @@ SUITE_MAIN("process", main_program_is_the_main_process, not_started_is_not_alive
            works_with_stdout_to_a_broken_pipe, child_may_close_its_stdio,
            fd_becomes_readable_at_the_end_and_stays_so, wait_any_gives_the_lowest_that_ended_and_joins_none,
            wait_any_serves_many, wait_any_rests_where_descriptors_are_fewer,
-           wait_any_refuses_what_is_no_child_of_mine, close_is_refused_while_running_and_final_afterwards,
+           wait_any_leaves_nothing_of_what_others_join, wait_any_refuses_what_is_no_child_of_mine,
+           close_is_refused_while_running_and_final_afterwards,
            close_collects_an_ended_child_that_nobody_joined, two_hundred_rounds_leave_nothing,
            forgotten_children_are_collected_by_active_children, no_zombie_by_any_way_to_end,
            active_children_respects_the_capacity, hundred_children_all_end_with_0,
