@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2540
-       Fork helpers               mproc.h:227   mproc.h:2959
-       Locks                      mproc.h:265   mproc.h:1851
-       Recursive lock             mproc.h:303   mproc.h:2066
-       Semaphore                  mproc.h:313   mproc.h:2104
-       Event                      mproc.h:328   mproc.h:2175
-       Condition                  mproc.h:341   mproc.h:2233
-       Barrier                    mproc.h:366   mproc.h:2408
-       Shared values and arrays   mproc.h:382   mproc.h:1976
-       Pipe                       mproc.h:426   mproc.h:3928
-       Queue                      mproc.h:459   mproc.h:3105
-       Ring                       mproc.h:514   mproc.h:4249
-       Pool                       mproc.h:539   mproc.h:4457
-       Files                      mproc.h:669   mproc.h:6407
-       Dump                       mproc.h:703   mproc.h:6984
-       Platform                                 mproc.h:720
-       Arena                                    mproc.h:1148
-       This process                             mproc.h:1534
-       Ports                                    mproc.h:1692
+       Processes                  mproc.h:151   mproc.h:2542
+       Fork helpers               mproc.h:228   mproc.h:2976
+       Locks                      mproc.h:267   mproc.h:1853
+       Recursive lock             mproc.h:305   mproc.h:2068
+       Semaphore                  mproc.h:315   mproc.h:2106
+       Event                      mproc.h:330   mproc.h:2177
+       Condition                  mproc.h:343   mproc.h:2235
+       Barrier                    mproc.h:368   mproc.h:2410
+       Shared values and arrays   mproc.h:384   mproc.h:1978
+       Pipe                       mproc.h:428   mproc.h:3945
+       Queue                      mproc.h:461   mproc.h:3122
+       Ring                       mproc.h:516   mproc.h:4266
+       Pool                       mproc.h:541   mproc.h:4474
+       Files                      mproc.h:671   mproc.h:6424
+       Dump                       mproc.h:705   mproc.h:7001
+       Platform                                 mproc.h:722
+       Arena                                    mproc.h:1150
+       This process                             mproc.h:1536
+       Ports                                    mproc.h:1694
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -203,7 +203,8 @@ MPROC_DEF int mproc_process_kill(mproc_process *p);
 MPROC_DEF int mproc_process_close(mproc_process *p);
 
 /* A descriptor for poll(2): readable once p has ended, valid until close. The library's: do not close it.
-   Before Linux 5.3 it is readable a moment before p can be joined. */
+   Before Linux 5.3 it is readable a moment before p can be joined. -ESRCH joined before it was first asked
+   for; -EMFILE; other errors as join. */
 MPROC_DEF int mproc_process_fd(mproc_process *p);
 
 /* Waits until one of the n has ended; its index, lowest first, also of one joined before: take it out of the
@@ -259,7 +260,8 @@ MPROC_DEF void mproc_exit(int exitcode) __attribute__((noreturn));
    0; -EINVAL no function; MPROC_ENOMEM. */
 MPROC_DEF int mproc_at_exit(void (*callback)(void *ctx), void *ctx, int priority);
 
-/* Takes back the one last given with that callback and ctx. 0; -ENOENT there is none, or it has begun. */
+/* Takes back one that was given with that callback and ctx: of several the one that would be called first.
+   0; -ENOENT there is none, or it has begun. */
 MPROC_DEF int mproc_at_exit_cancel(void (*callback)(void *ctx), void *ctx);
 
 /* ---- Locks --------------------------------------------------------------------------------------------- */
@@ -2669,9 +2671,12 @@ MPROC__FN bool mproc__child_wait(mproc__child *c, int64_t deadline) {
         if (left == 0) break;
         int fd = c->pidfd;
         if (fd < 0 || !mproc__self.pidfd_works) left = mproc__least(left, 10 * MPROC__MS);
+        uintptr_t pid = (uintptr_t)c->pid;
         pthread_mutex_unlock(&mproc__self.lock);
-        mproc__poll(fd, POLLIN, left);                                    /* for -1: a sleep */
+        mproc__waits_on((const void *)pid); /* a small number, unlike an object's address */
+        mproc__poll(fd, POLLIN, left);      /* for -1: a sleep */
         if (fd >= 0 && !mproc__self.pidfd_works) mproc__sleep(MPROC__MS); /* it may have closed that end */
+        mproc__waits_on(NULL);
         pthread_mutex_lock(&mproc__self.lock);
     }
     c->users--;
@@ -2825,13 +2830,25 @@ MPROC_DEF int mproc_process_close(mproc_process *p) {
     return 0;
 }
 
+/* With the lock held. Whose status was collected by the way has no pidfd any more: then another one serves.
+ */
+MPROC__FN int mproc__child_fd(mproc__child *c) {
+    int fd[2], error = -EMFILE; /* as when it was started */
+    if (c->pidfd < 0 && c->ended && (error = mproc__pipe(fd, 0)) == 0) {
+        c->pidfd = fd[0];
+        error = write(fd[1], "", 1) == 1 ? 0 : -errno; /* to be read for good */
+        close(fd[1]);
+    }
+    c->fd_shown = c->pidfd >= 0;
+    return c->fd_shown ? c->pidfd : error;
+}
+
 MPROC_DEF int mproc_process_fd(mproc_process *p) {
     int error;
     pthread_mutex_lock(&mproc__self.lock);
     mproc__child *c = mproc__child_of(p, &error);
-    if (c != NULL) c->fd_shown = c->pidfd >= 0;
-    if (c != NULL && c->fd_shown) error = c->pidfd;
-    else if (c != NULL || error == 0) error = -ESRCH;
+    if (c != NULL) error = mproc__child_fd(c);
+    else if (error == 0) error = -ESRCH;
     pthread_mutex_unlock(&mproc__self.lock);
     return error;
 }
@@ -7123,9 +7140,11 @@ MPROC__FN void mproc__dump_waiting(FILE *out, const mproc__seat *s) {
     const mproc__tag *tag = (const mproc__tag *)MPROC__LOAD(&s->waiting);
     if (tag == NULL || !mproc__seat_alive(s)) return;
     uint64_t who = MPROC__LOAD(&s->who);
-    bool named = mproc__in_arena(tag) && tag->magic == mproc__magic(tag);
-    fprintf(out, "process %u thread %u waits for %s %p\n", (unsigned)(who >> 32), (unsigned)who,
-            mproc__kind_name(named ? tag->kind : 0), (const void *)tag);
+    fprintf(out, "process %u thread %u waits for ", (unsigned)(who >> 32), (unsigned)who);
+    if (!mproc__in_arena(tag)) fprintf(out, "the end of process %u\n", (unsigned)(uintptr_t)tag);
+    else
+        fprintf(out, "%s %p\n", mproc__kind_name(tag->magic == mproc__magic(tag) ? tag->kind : 0),
+                (const void *)tag);
 }
 
 MPROC_DEF int mproc_dump(FILE *out) {

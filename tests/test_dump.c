@@ -84,6 +84,33 @@ START_TEST(who_waits_for_what) {
 }
 END_TEST
 
+static int joins_one_that_waits(void *lock) {
+    mproc_process p = {.target = waits_for_lock, .arg = lock};
+    return mproc_process_start(&p) == 0 && mproc_process_join(&p, 20) == 0 ? p.exitcode : 1;
+}
+
+START_TEST(who_joins_whom) {
+    mproc_lock *lock = mproc_lock_new();
+    ck_assert_int_eq(mproc_lock_acquire(lock, 0), 0);
+    mproc_process p = {.target = joins_one_that_waits, .arg = lock};
+    ck_assert_int_eq(mproc_process_start(&p), 0);
+    char line[128], *at;
+    int joined = 0;
+    snprintf(line, sizeof line, "process %d thread %d waits for the end of process ", (int)p.pid, (int)p.pid);
+    double give_up = now() + 10 * SLOW;
+    for (dump(); strstr(text, line) == NULL && now() < give_up; dump()) nap(0.001);
+    at = strstr(text, line);
+    ck_assert_msg(at != NULL, "no %s in:\n%s", line, text);
+    ck_assert_int_eq(sscanf(at + strlen(line), "%d\n", &joined), 1);
+    ck_assert_int_eq(kill(joined, 0), 0);
+    ck_assert_int_eq(mproc_lock_release(lock), 0);
+    ck_assert_int_eq(mproc_process_join(&p, 10), 0);
+    ck_assert_int_eq(p.exitcode, 0);
+    dump();
+    ck_assert_ptr_null(strstr(text, "waits for"));
+}
+END_TEST
+
 static int hangs(const void *arg, void *result) {
     (void)result;
     mproc_event *event = *(mproc_event *const *)arg;
@@ -149,4 +176,4 @@ START_TEST(objects_freed_while_it_prints) {
 END_TEST
 
 SUITE_MAIN("dump", objects_freed_while_it_prints, objects_and_what_they_hold, who_waits_for_what,
-           a_pool_at_work)
+           who_joins_whom, a_pool_at_work)

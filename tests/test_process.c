@@ -1123,6 +1123,25 @@ START_TEST(fd_becomes_readable_at_the_end_and_stays_so) {
 }
 END_TEST
 
+/* Its status may be collected on the way, by who asks for all children: the end is told all the same. */
+START_TEST(sentinel_of_one_that_was_collected) {
+    int *go = shared_ints(), fds = open_fds();
+    mproc_process p;
+    start(&p, waits_for, go);
+    POKE(go, 1);
+    EVENTUALLY(mproc_active_children(NULL, 0) == 0);
+    struct pollfd fd = {.fd = mproc_process_fd(&p), .events = POLLIN};
+    ck_assert_int_gt(fd.fd, 2);
+    ck_assert_int_eq(poll(&fd, 1, 0), 1);
+    ck_assert_int_eq(fd.revents & POLLIN, POLLIN);
+    ck_assert_int_eq(mproc_process_join(&p, 0), 0);
+    ck_assert_int_eq(p.exitcode, 0);
+    ck_assert_int_eq(mproc_process_fd(&p), fd.fd);
+    ck_assert_int_eq(mproc_process_close(&p), 0);
+    ck_assert_int_eq(open_fds(), fds);
+}
+END_TEST
+
 START_TEST(wait_any_gives_the_lowest_that_ended_and_joins_none) {
     int *go = shared_ints(), three = 3;
     mproc_process p[4], *list[4] = {&p[0], &p[1], &p[2], &p[3]};
@@ -1207,7 +1226,7 @@ START_TEST(wait_any_rests_where_descriptors_are_fewer) {
 }
 END_TEST
 
-/* Another thread joins_it what this one waits for among others: nothing of it is left. */
+/* Another thread joins what this one waits for among others: nothing of it is left. */
 static void *joins_it(void *p) { return (void *)(intptr_t)mproc_process_join(p, MPROC_FOREVER); }
 
 START_TEST(wait_any_leaves_nothing_of_what_others_join) {
@@ -2050,8 +2069,8 @@ SUITE_MAIN("process", main_program_is_the_main_process, not_started_is_not_alive
            works_with_stdout_to_a_broken_pipe, child_may_close_its_stdio,
            fd_becomes_readable_at_the_end_and_stays_so, wait_any_gives_the_lowest_that_ended_and_joins_none,
            wait_any_serves_many, wait_any_rests_where_descriptors_are_fewer,
-           wait_any_leaves_nothing_of_what_others_join, wait_any_refuses_what_is_no_child_of_mine,
-           close_is_refused_while_running_and_final_afterwards,
+           sentinel_of_one_that_was_collected, wait_any_leaves_nothing_of_what_others_join,
+           wait_any_refuses_what_is_no_child_of_mine, close_is_refused_while_running_and_final_afterwards,
            close_collects_an_ended_child_that_nobody_joined, two_hundred_rounds_leave_nothing,
            forgotten_children_are_collected_by_active_children, no_zombie_by_any_way_to_end,
            active_children_respects_the_capacity, hundred_children_all_end_with_0,
