@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2542
-       Fork helpers               mproc.h:228   mproc.h:2976
-       Locks                      mproc.h:267   mproc.h:1853
-       Recursive lock             mproc.h:305   mproc.h:2068
-       Semaphore                  mproc.h:315   mproc.h:2106
-       Event                      mproc.h:330   mproc.h:2177
-       Condition                  mproc.h:343   mproc.h:2235
-       Barrier                    mproc.h:368   mproc.h:2410
-       Shared values and arrays   mproc.h:384   mproc.h:1978
-       Pipe                       mproc.h:428   mproc.h:3945
-       Queue                      mproc.h:461   mproc.h:3122
-       Ring                       mproc.h:516   mproc.h:4266
-       Pool                       mproc.h:541   mproc.h:4474
-       Files                      mproc.h:671   mproc.h:6424
-       Dump                       mproc.h:705   mproc.h:7001
-       Platform                                 mproc.h:722
-       Arena                                    mproc.h:1150
-       This process                             mproc.h:1536
-       Ports                                    mproc.h:1694
+       Processes                  mproc.h:151   mproc.h:2543
+       Fork helpers               mproc.h:228   mproc.h:2977
+       Locks                      mproc.h:267   mproc.h:1854
+       Recursive lock             mproc.h:305   mproc.h:2069
+       Semaphore                  mproc.h:315   mproc.h:2107
+       Event                      mproc.h:330   mproc.h:2178
+       Condition                  mproc.h:343   mproc.h:2236
+       Barrier                    mproc.h:368   mproc.h:2411
+       Shared values and arrays   mproc.h:384   mproc.h:1979
+       Pipe                       mproc.h:428   mproc.h:3946
+       Queue                      mproc.h:461   mproc.h:3123
+       Ring                       mproc.h:516   mproc.h:4267
+       Pool                       mproc.h:541   mproc.h:4475
+       Files                      mproc.h:671   mproc.h:6425
+       Dump                       mproc.h:706   mproc.h:7002
+       Platform                                 mproc.h:723
+       Arena                                    mproc.h:1151
+       This process                             mproc.h:1537
+       Ports                                    mproc.h:1695
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -691,10 +691,11 @@ MPROC_DEF int mproc_file_unlock(mproc_file *file);
    appends, also on a full disk. -ENOSPC, -EFBIG ... with the file as it was; -EPERM under a shared lock. */
 MPROC_DEF int mproc_file_append(mproc_file *file, const void *data, size_t size);
 
-/* Reads the file into malloc'ed memory, lets edit change it (realloc allowed), and replaces the file. Other
-   processes see the old content or the new, also after SIGKILL or a power cut. Non-zero from edit leaves the
-   file as it was and is returned. Within edit the handle is the update's: -EDEADLK to append and update. The
-   new file has the old one's mode and group and owner, or the caller's where that is not allowed. */
+/* Reads the file into malloc'ed memory, a zero byte behind it, lets edit change it (realloc allowed), and
+   replaces the file. Other processes see the old content or the new, also after SIGKILL or a power cut.
+   Non-zero from edit leaves the file as it was and is returned. Within edit the handle is the update's:
+   -EDEADLK to append and update. The new file has the old one's mode and group and owner, or the caller's
+   where that is not allowed. */
 MPROC_DEF int mproc_file_update(mproc_file *file, int (*edit)(char **data, size_t *size, void *ctx),
                                 void *ctx);
 

@@ -25,7 +25,7 @@ static int set_text(char **data, size_t *size, int tickets, int sold_to) {
 }
 
 static bool parse(const char *data, size_t size, int *tickets, int *sold_to) {
-    char text[80]; /* data has no zero byte at its end */
+    char text[80]; /* what was read from a file need not end in a zero byte */
     if (size >= sizeof text) return false;
     memcpy(text, data, size);
     text[size] = '\0';

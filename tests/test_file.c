@@ -1012,8 +1012,8 @@ END_TEST
 static int edit_counter(char **data, size_t *size, void *ctx) {
     char text[32];
     (void)ctx;
-    long n = 0;
-    for (size_t i = 0; i < *size && (*data)[i] != '\n'; i++) n = n * 10 + ((*data)[i] - '0');
+    MUST((*data)[*size] == 0); /* so it can be read as a string, also when it is empty */
+    long n = strtol(*data, NULL, 10);
     int length = sprintf(text, "%ld\n", n + 1), old = 0;
     while ((size_t)old < *size && (*data)[old++] != '\n') continue;
     char *grown = realloc(*data, *size + (size_t)length + 1);
