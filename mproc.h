@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2236
        Barrier                    mproc.h:368   mproc.h:2411
        Shared values and arrays   mproc.h:384   mproc.h:1979
-       Pipe                       mproc.h:428   mproc.h:3946
+       Pipe                       mproc.h:428   mproc.h:3952
        Queue                      mproc.h:461   mproc.h:3123
-       Ring                       mproc.h:516   mproc.h:4267
-       Pool                       mproc.h:541   mproc.h:4475
-       Files                      mproc.h:671   mproc.h:6425
-       Dump                       mproc.h:706   mproc.h:7002
+       Ring                       mproc.h:516   mproc.h:4271
+       Pool                       mproc.h:541   mproc.h:4479
+       Files                      mproc.h:671   mproc.h:6429
+       Dump                       mproc.h:706   mproc.h:7006
        Platform                                 mproc.h:723
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -506,8 +506,8 @@ MPROC_DEF int mproc_queue_close(mproc_queue *queue);
 MPROC_DEF int mproc_queue_task_done(mproc_queue *queue);
 MPROC_DEF int mproc_queue_join(mproc_queue *queue, double timeout);
 
-/* For poll(2) in this process: readable while a message waits, and perhaps once when it was closed. Another
-   getter may be faster: get with timeout 0. Do not read or close it. */
+/* For poll(2) in this process: readable while a message waits, and when it is closed and a get has said
+   so. Another getter may be faster: get with timeout 0. Do not read or close it. */
 MPROC_DEF int mproc_queue_fd(mproc_queue *queue);
 
 /* Frees it with the messages in it. 0 (NULL too); -EBUSY while a living process waits in it; -EINVAL. */
@@ -3151,8 +3151,7 @@ typedef struct mproc__frame {
 } mproc__frame;
 enum {
     MPROC__INLINE = 0, /* the message follows in the frame */
-    MPROC__MARK = 1,   /* no message: keeps the pipe readable while a message stands in `back` */
-    MPROC__WAKE = 2,   /* no message: wakes whoever polls a queue that was closed */
+    MPROC__MARK = 1,   /* no message: keeps the pipe readable while one stands in `back`, and at the end */
 };
 
 struct mproc_queue {
@@ -3276,7 +3275,7 @@ MPROC__FN int mproc__frame_pack(const mproc_queue *q, mproc__frame *f, const voi
 }
 
 MPROC__FN void mproc__frame_drop(const mproc__frame *f) {
-    if (f->where > MPROC__WAKE) mproc__message_free(mproc__frame_message(f));
+    if (f->where > MPROC__MARK) mproc__message_free(mproc__frame_message(f));
 }
 
 MPROC__FN void mproc__frame_unpack(const mproc__frame *f, void *buffer) {
@@ -3297,29 +3296,32 @@ MPROC__FN mproc__message *mproc__frame_keep(const mproc__frame *f, mproc__messag
     return mproc__frame_message(f);
 }
 
-/* The calling thread notes in its seat that it is in the middle of a put or get of q, or no more. */
-MPROC__FN void mproc__queue_enter(const mproc_queue *q) {
+/* The calling thread notes in its seat that it is in the middle of a put or get of q; that it is in a call
+   but not reading or writing a message, which only free needs to know; or that it is through. */
+MPROC__FN void mproc__queue_note(uintptr_t note) {
     mproc__seat *s = mproc__seat_get();
-    if (s != NULL) MPROC__STORE(&s->getting, (uintptr_t)q);
+    if (s != NULL) MPROC__STORE(&s->getting, note);
 }
+MPROC__FN void mproc__queue_enter(const mproc_queue *q) { mproc__queue_note((uintptr_t)q); }
+MPROC__FN void mproc__queue_idle(const mproc_queue *q) { mproc__queue_note((uintptr_t)q | 1); }
 MPROC__FN void mproc__queue_leave(void) {
     if (mproc__own_seat != NULL) MPROC__STORE(&mproc__own_seat->getting, 0);
 }
 
-/* Is another living thread in the middle of one? */
-MPROC__FN bool mproc__queue_busy(const mproc_queue *q) {
+/* Is another living thread in the middle of one, or in a call at all? */
+MPROC__FN bool mproc__queue_busy(const mproc_queue *q, bool idle_too) {
     mproc__arena *a = mproc__shared;
     for (uint32_t i = 0, n = MPROC__LOAD(&a->seats_used); i < n; i++) {
         mproc__seat *s = &a->seat[i];
-        if (s != mproc__own_seat && MPROC__LOAD(&s->getting) == (uintptr_t)q && mproc__seat_alive(s))
-            return true;
+        uintptr_t note = MPROC__LOAD(&s->getting) & ~(uintptr_t)idle_too;
+        if (s != mproc__own_seat && note == (uintptr_t)q && mproc__seat_alive(s)) return true;
     }
     return false;
 }
 
 /* Waits until nobody is in the middle of what began before. A stopped process is not waited for long. */
-MPROC__FN bool mproc__queue_await_others(const mproc_queue *q) {
-    for (int64_t end = mproc__now() + 50 * MPROC__MS; mproc__queue_busy(q);) {
+MPROC__FN bool mproc__queue_await_others(const mproc_queue *q, bool idle_too) {
+    for (int64_t end = mproc__now() + 50 * MPROC__MS; mproc__queue_busy(q, idle_too);) {
         if (mproc__now() > end) return false;
         sched_yield();
     }
@@ -3336,7 +3338,7 @@ MPROC__FN void mproc__raise(size_t *to, size_t size) {
 MPROC__FN void mproc__queue_note_largest(mproc_queue *q, size_t size) {
     if (size <= MPROC__LOAD(&q->settled)) return;
     mproc__raise(&q->largest, size);
-    mproc__queue_await_others(q);
+    mproc__queue_await_others(q, false);
     mproc__raise(&q->settled, size);
 }
 
@@ -3357,7 +3359,7 @@ MPROC__FN bool mproc__queue_recount(mproc_queue *q, int fd) {
     bool copied = syscall(SYS_tee, fd, copy[1], (size_t)INT32_MAX, 2 /* SPLICE_F_NONBLOCK */) >= 0;
     copied = copied || errno == EAGAIN; /* there was nothing */
     while (copied && read(copy[0], &frame, q->frame) == (ssize_t)q->frame)
-        marks += frame.head.where == MPROC__MARK || frame.head.where == MPROC__WAKE;
+        marks += frame.head.where == MPROC__MARK;
     if (copied) MPROC__STORE(&q->marks, marks);
     mproc__close(&copy[0]);
     mproc__close(&copy[1]);
@@ -3380,9 +3382,6 @@ MPROC__FN size_t mproc__queue_length(mproc_queue *q, int fd) {
     mproc__queue_get_lock(q, fd, mproc__now() + MPROC__SLICE / 2, &error);
     if (error != 0) return n; /* its holder is stopped: nearly right */
     n = mproc__queue_frames(q, fd);
-    if (n > 0 && MPROC__LOAD(&q->closed) && MPROC__LOAD(&q->marks) != 0)
-        mproc__queue_recount(q,
-                             fd); /* close may have been killed between counting its frame and writing it */
     size_t marks = MPROC__LOAD(&q->marks);
     n = n > marks ? n - marks : 0;
     for (const mproc__message *m = q->back; m != NULL; m = m->next) n++;
@@ -3545,7 +3544,7 @@ MPROC__FN ssize_t mproc__queue_read(const mproc_queue *q, int fd, void *frames, 
 
 /* True for a frame that is no message; it has done what it was for by being read. */
 MPROC__FN bool mproc__queue_skips(mproc_queue *q, const mproc__frame *f) {
-    if (f->where != MPROC__MARK && f->where != MPROC__WAKE) return false;
+    if (f->where != MPROC__MARK) return false;
     uint32_t marks = MPROC__LOAD(&q->marks);
     while (marks > 0 && !MPROC__CAS(&q->marks, &marks, marks - 1)) continue;
     return true;
@@ -3678,12 +3677,14 @@ MPROC__FN void mproc__queue_return(mproc_queue *q, const int fd[2], char *frames
     if (error == 0) mproc__mutex_unlock(&q->get_lock);
 }
 
-/* A pipe has ended: its descriptor tells so from now on. */
+/* Closed and empty, or a pipe that has ended: its descriptor tells so from now on, and wakes the getters that
+   sleep, each of which marks it again for the others. */
 MPROC__FN void mproc__queue_mark_end(mproc_queue *q, const int fd[2]) {
     int error;
+    mproc__queue_idle(q);
     mproc__queue_get_lock(q, fd[0], mproc__grace(0), &error);
     if (error != 0) return; /* its holder is stopped */
-    if (!MPROC__SWAP(&q->careful, 1)) mproc__queue_await_others(q);
+    if (!MPROC__SWAP(&q->careful, 1)) mproc__queue_await_others(q, false);
     if (mproc__queue_frames(q, fd[0]) == 0) mproc__queue_mark(q, fd);
     mproc__mutex_unlock(&q->get_lock);
 }
@@ -3692,9 +3693,11 @@ MPROC__FN void mproc__queue_mark_end(mproc_queue *q, const int fd[2]) {
 MPROC__FN int mproc__queue_try_careful(mproc_queue *q, const int fd[2], size_t capacity, mproc__frame *f,
                                        int64_t deadline) {
     int error;
+    mproc__queue_idle(q); /* who has the lock need not wait for us */
     mproc__queue_get_lock(q, fd[0], mproc__grace(deadline), &error);
     if (error != 0) return error;
-    if (!MPROC__SWAP(&q->careful, 1)) mproc__queue_await_others(q);
+    mproc__queue_enter(q);
+    if (!MPROC__SWAP(&q->careful, 1)) mproc__queue_await_others(q, false);
     if (!mproc__queue_take_back(q, capacity, f, &error))
         error = mproc__queue_read_fitting(q, fd, capacity, f);
     else if (error == 0) mproc__queue_drop_marks(q, fd);
@@ -3702,10 +3705,10 @@ MPROC__FN int mproc__queue_try_careful(mproc_queue *q, const int fd[2], size_t c
     return error;
 }
 
-/* One try: 0 with a message's frame, -EAGAIN, or an error. After 0 the note in the seat stands, until the
-   caller is through with the message. */
+/* One try: 0 with a message's frame, -EAGAIN (nothing more is to come: MPROC_ECLOSED), or an error. After 0
+   the note in the seat stands, until the caller is through with the message. */
 MPROC__FN int mproc__queue_try_get(mproc_queue *q, const int fd[2], size_t capacity, mproc__frame *f,
-                                   int64_t deadline) {
+                                   int64_t deadline, bool closed) {
     mproc__queue_enter(q);
     int error = mproc__queue_read_one(q, fd[0], f, capacity, false);
     if (error == 0 && f->size > capacity) {
@@ -3714,6 +3717,10 @@ MPROC__FN int mproc__queue_try_get(mproc_queue *q, const int fd[2], size_t capac
         error = MPROC_EMSGSIZE;
     }
     if (error == -EINTR) error = mproc__queue_try_careful(q, fd, capacity, f, deadline);
+    if (error == -EAGAIN && closed) {
+        mproc__queue_mark_end(q, fd);
+        error = MPROC_ECLOSED;
+    }
     if (error != 0) mproc__queue_leave();
     return error;
 }
@@ -3721,16 +3728,17 @@ MPROC__FN int mproc__queue_try_get(mproc_queue *q, const int fd[2], size_t capac
 /* Waits for a message's frame. */
 MPROC__FN int mproc__queue_get_frame(mproc_queue *q, const mproc_conn *conn, const int fd[2], size_t capacity,
                                      mproc__frame *f, int64_t deadline) {
-    bool waiting = false;
+    bool waiting = false, closed = false;
     int error;
-    for (;;) { /* first whether it is closed: what was put before that counts */
-        bool closed = MPROC__LOAD(&q->closed) || ((waiting || deadline == 0) && mproc__conn_forsaken(conn));
-        if (closed) mproc__queue_await_others(q); /* a put that began before close may be on its way */
-        error = mproc__queue_try_get(q, fd, capacity, f, deadline);
-        if (error != -EAGAIN) break;
-        error = closed ? MPROC_ECLOSED : MPROC_ETIMEDOUT;
+    while ((error = mproc__queue_try_get(q, fd, capacity, f, deadline, closed)) == -EAGAIN) {
+        closed = MPROC__LOAD(&q->closed) || ((waiting || deadline == 0) && mproc__conn_forsaken(conn));
+        if (closed) { /* a put that began before is let end, and looked for */
+            mproc__queue_await_others(q, false);
+            continue;
+        }
         int64_t left = mproc__left(deadline);
-        if (closed || left == 0) break;
+        error = MPROC_ETIMEDOUT;
+        if (left == 0) break;
         if (!waiting) mproc__waits_on(q);
         waiting = true;
         mproc__poll(fd[0], POLLIN, mproc__least(left, conn != NULL ? MPROC__SLICE / 2 : MPROC__SLICE));
@@ -3833,19 +3841,17 @@ MPROC_DEF ssize_t mproc_queue_get_many(mproc_queue *queue, void *items, size_t n
 /* The rest */
 
 MPROC_DEF int mproc_queue_close(mproc_queue *queue) {
-    int fd[2], error;
+    int fd[2];
     if (!mproc__is_queue(queue)) return MPROC_EINVAL;
-    if (MPROC__SWAP(&queue->closed, 1)) return 0;
-    mproc__flag_end(&queue->room);
-    error = mproc__port_fds(&queue->port, fd);
-    if (error == 0 &&
-        mproc__queue_frames(queue, fd[0]) == 0) { /* getters may sleep in poll: give it a frame */
-        mproc__frame_buffer wake;
-        memset(&wake, 0, sizeof wake);
-        wake.head.where = MPROC__WAKE;
-        MPROC__ADD(&queue->marks, 1);
-        mproc__queue_write(queue, fd[1], &wake, 1);
+    mproc__queue_idle(queue); /* who is told that it is closed may free it */
+    bool first = !MPROC__SWAP(&queue->closed, 1);
+    if (first) mproc__flag_end(&queue->room);
+    if (first && mproc__port_fds(&queue->port, fd) == 0) {
+        if (mproc__queue_frames(queue, fd[0]) == 0) mproc__queue_mark_end(queue, fd);
+        else if (!mproc__poll(fd[1], POLLOUT, 0)) /* putters sleep in poll: a larger pipe wakes them */
+            fcntl(fd[1], MPROC__F_SETPIPE_SZ, fcntl(fd[1], MPROC__F_GETPIPE_SZ) + 1);
     }
+    mproc__queue_leave();
     return 0;
 }
 
@@ -3865,7 +3871,7 @@ MPROC_DEF int mproc_queue_task_done(mproc_queue *queue) {
 MPROC__FN bool mproc__queue_finished(mproc_queue *q, int fd, bool *reading) {
     *reading = false;
     if (mproc__queue_length(q, fd) > 0) return false;
-    *reading = mproc__queue_busy(q);
+    *reading = mproc__queue_busy(q, false);
     if (*reading || MPROC__LOAD(&q->taken) > 1) return false;
     return mproc__queue_length(q, fd) == 0; /* what was read at the first look may have been put back */
 }
@@ -3931,7 +3937,7 @@ MPROC_DEF int mproc_queue_free(mproc_queue *queue) {
     mproc__frame_buffer frame;
     if (queue == NULL) return 0;
     if (!mproc__is_queue(queue)) return MPROC_EINVAL;
-    if (mproc__awaited(queue) || !mproc__queue_await_others(queue)) return MPROC_EBUSY;
+    if (mproc__awaited(queue) || !mproc__queue_await_others(queue, true)) return MPROC_EBUSY;
     uint32_t magic = mproc__magic(&queue->tag);
     if (!mproc__cas32(&queue->tag.magic, magic, 0)) return MPROC_EINVAL;
     MPROC__STORE(&queue->closed, 1);
@@ -4210,8 +4216,6 @@ MPROC_DEF ssize_t mproc_conn_recv(mproc_conn *conn, void *buffer, size_t capacit
     if ((error = mproc__conn_enter(conn, fd)) != 0) return error;
     if (conn->in == NULL) return MPROC_EPERM;
     error = mproc__queue_get_frame(conn->in, conn, fd, capacity, &frame.head, deadline);
-    if (error == MPROC_ECLOSED && mproc__queue_frames(conn->in, fd[0]) == 0)
-        mproc__queue_mark_end(conn->in, fd);
     if (error != 0) return error;
     ssize_t size = (ssize_t)frame.head.size;
     mproc__frame_unpack(&frame.head, buffer);

@@ -795,6 +795,52 @@ START_TEST(que_15_x51_close_wakes_blocked_getters) {
 }
 END_TEST
 
+/* Makes the queue one in which this operation waits. */
+static void make_it_wait(operation what, size_t maxsize) {
+    begin(maxsize);
+    if (what == PUT || what == PUT_MANY) fill();
+    if (what == JOIN) ck_assert_int_eq(put_int(1, 0), 0);
+}
+
+/* How long close takes to wake the last of six that sleep. */
+static double woken_after(operation what, size_t maxsize) {
+    actor actors[6];
+    make_it_wait(what, maxsize);
+    for (int i = 0; i < 6; i++) actor_start(&actors[i], i, what, MPROC_FOREVER, i >= 3);
+    double closed = now();
+    ck_assert_int_eq(mproc_queue_close(queue), 0);
+    for (int i = 0; i < 6; i++) ck_assert_int_eq(actor_result(&actors[i]), MPROC_ECLOSED);
+    double took = now() - closed;
+    ck_assert_int_eq(mproc_queue_free(queue), 0);
+    return took;
+}
+
+/* Not only when their sleep's slice ends. Three tries, for the machine may be busy. */
+START_TEST(x51_close_wakes_all_at_once) {
+    const operation whats[] = {GET, TAKE, GET_MANY, PUT, PUT_MANY};
+    for (int i = 0; i < 10; i++) {
+        double took = 1;
+        for (int k = 0; k < 3 && took > 0.03 * SLOW; k++)
+            took = woken_after(whats[i / 2], i % 2 == 0 ? 0 : 3);
+        ck_assert_msg(took <= 0.03 * SLOW, "%s: woken after %.3f s", operation_names[whats[i / 2]], took);
+    }
+}
+END_TEST
+
+START_TEST(x51_the_fd_tells_that_a_queue_is_closed) {
+    begin(0);
+    ck_assert(!readable());
+    ck_assert_int_eq(mproc_queue_close(queue), 0);
+    for (int i = 0; i < 3; i++) {
+        ck_assert(readable());
+        ck_assert_int_eq(get_int(i - 1), MPROC_ECLOSED);
+        ck_assert(mproc_queue_empty(queue));
+    }
+    ck_assert_int_eq(mproc_queue_join(queue, 0), 0);
+    ck_assert_int_eq(mproc_queue_free(queue), 0);
+}
+END_TEST
+
 START_TEST(x51_close_wakes_blocked_putters) {
     for (size_t maxsize = 0; maxsize < 6; maxsize += 3) {
         actor actors[4];
@@ -848,13 +894,6 @@ END_TEST
 
 /* ---- Waiting --------------------------------------------------------------------------------------------
  */
-
-/* Makes the queue one in which this operation waits. */
-static void make_it_wait(operation what, size_t maxsize) {
-    begin(maxsize);
-    if (what == PUT || what == PUT_MANY) fill();
-    if (what == JOIN) ck_assert_int_eq(put_int(1, 0), 0);
-}
 
 START_TEST(x59_odd_timeouts) {
     const double at_once[] = {0, -0.0, 1e-300, 1e-9, 0.0004}, for_ever[] = {-100, 1e9, 1e300, INFINITY};
@@ -2112,6 +2151,7 @@ SUITE_MAIN("queue", que_01_02_07_20_bounded, que_03_jq_05_drained_by_another_pro
            many_at_once, many_in_a_bounded_queue, many_of_mixed_sizes,
            a_taken_message_is_shared_memory_of_its_own, que_12_13_16_24_26_x51_after_close,
            que_15_x51_close_wakes_blocked_getters, x51_close_wakes_blocked_putters,
+           x51_close_wakes_all_at_once, x51_the_fd_tells_that_a_queue_is_closed,
            close_of_a_queue_with_a_batch_half_put, x02_que_27_no_sigpipe, x59_odd_timeouts,
            x01_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
            que_28_x44_a_stopped_or_killed_getter_holds_up_nobody, a_stopped_or_killed_putter_holds_up_nobody,

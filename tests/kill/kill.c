@@ -981,6 +981,22 @@ static void queue_close_check(void) {
     for (int i = 0; i < w.companions; i++) CHECK_IS(companion_end(i), MPROC_ECLOSED);
     queue_check();
 }
+static void queue_setup_closed(void) {
+    queue_setup();
+    CHECK_IS(mproc_queue_close(w.queue), 0);
+}
+static void queue_get_closed(void) {
+    char data[ROOM];
+    must(mproc_queue_get(w.queue, data, sizeof data, MPROC_FOREVER) == MPROC_ECLOSED);
+}
+static void queue_get_closed_check(void) {
+    CHECK(mproc_queue_empty(w.queue));
+    CHECK_IS(queue_get_one(0), MPROC_ECLOSED);
+    struct pollfd told = {mproc_queue_fd(w.queue), POLLIN, 0};
+    CHECK_IS(poll(&told, 1, 0), 1);
+    CHECK_IS(mproc_queue_join(w.queue, 0), 0);
+    CHECK_IS(mproc_queue_free(w.queue), 0);
+}
 static int queue_companion(void) { return queue_get_one(LONG); }
 static int queue_companion_put(void) {
     char data[ROOM];
@@ -2136,6 +2152,8 @@ static const operation operations[] = {
          .size = SMALL, .hands = 1),
     CALL("queue close", queue_setup, queue_close, queue_close_check, .size = SMALL, .there = 2),
     CALL("queue close, getter waits", queue_setup_getter, queue_close, queue_close_check, .size = SMALL),
+    CALL("queue close, putter waits", queue_setup_putter, queue_close, queue_close_check, .size = SMALL),
+    CALL("queue get, closed", queue_setup_closed, queue_get_closed, queue_get_closed_check, .size = SMALL),
     CALL("queue task_done", queue_setup, queue_task_done, queue_check, .before = queue_get, .size = SMALL,
          .there = 2),
     CALL("queue task_done, joiner", queue_setup_joiner, queue_task_done, queue_joiner_check, .size = SMALL,
