@@ -37,21 +37,21 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2543
-       Fork helpers               mproc.h:228   mproc.h:2977
-       Locks                      mproc.h:267   mproc.h:1854
-       Recursive lock             mproc.h:305   mproc.h:2069
-       Semaphore                  mproc.h:315   mproc.h:2107
-       Event                      mproc.h:330   mproc.h:2178
-       Condition                  mproc.h:343   mproc.h:2236
-       Barrier                    mproc.h:368   mproc.h:2411
-       Shared values and arrays   mproc.h:384   mproc.h:1979
-       Pipe                       mproc.h:428   mproc.h:3952
-       Queue                      mproc.h:461   mproc.h:3123
-       Ring                       mproc.h:516   mproc.h:4271
-       Pool                       mproc.h:541   mproc.h:4479
-       Files                      mproc.h:671   mproc.h:6429
-       Dump                       mproc.h:706   mproc.h:7006
+       Processes                  mproc.h:151   mproc.h:2545
+       Fork helpers               mproc.h:228   mproc.h:2979
+       Locks                      mproc.h:267   mproc.h:1856
+       Recursive lock             mproc.h:305   mproc.h:2071
+       Semaphore                  mproc.h:315   mproc.h:2109
+       Event                      mproc.h:330   mproc.h:2180
+       Condition                  mproc.h:343   mproc.h:2238
+       Barrier                    mproc.h:368   mproc.h:2413
+       Shared values and arrays   mproc.h:384   mproc.h:1981
+       Pipe                       mproc.h:428   mproc.h:3955
+       Queue                      mproc.h:461   mproc.h:3125
+       Ring                       mproc.h:516   mproc.h:4274
+       Pool                       mproc.h:541   mproc.h:4482
+       Files                      mproc.h:671   mproc.h:6432
+       Dump                       mproc.h:706   mproc.h:7009
        Platform                                 mproc.h:723
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -1838,7 +1838,9 @@ MPROC__FN int mproc__port_adopt(mproc__port *port, mproc__local_port *slot) {
 
 /* This process's descriptors for the port. 0, or -EBADF when no living process has it (or no /proc). */
 MPROC__FN int mproc__port_fds(mproc__port *port, int fd[2]) {
-    mproc__local_port *slot = &mproc__self.port[port->number];
+    uint32_t number = MPROC__LOAD(&port->number);
+    if (number >= MPROC__PORTS) return MPROC_EINVAL; /* its object was freed just now */
+    mproc__local_port *slot = &mproc__self.port[number];
     int error = 0;
     if (MPROC__LOAD(&slot->serial) != port->serial) {
         pthread_mutex_lock(&mproc__self.lock);
@@ -3346,7 +3348,8 @@ MPROC__FN void mproc__queue_note_largest(mproc_queue *q, size_t size) {
 
 MPROC__FN size_t mproc__queue_frames(const mproc_queue *q, int fd) {
     int bytes = 0;
-    return ioctl(fd, FIONREAD, &bytes) == 0 ? (size_t)bytes / q->frame : 0;
+    uint32_t frame = MPROC__LOAD(&q->frame); /* 0: freed just now */
+    return frame != 0 && ioctl(fd, FIONREAD, &bytes) == 0 ? (size_t)bytes / frame : 0;
 }
 
 /* Counts the frames that are no messages, in a copy of what the pipe holds. False without descriptors. */

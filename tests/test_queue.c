@@ -2046,6 +2046,24 @@ START_TEST(a_message_on_its_way_back_counts) {
 }
 END_TEST
 
+/* What a call may find that had seen the queue just before it was freed: its memory serves others. */
+START_TEST(x38_freed_beside_a_call) {
+    union {
+        mproc_queue q;
+        char bytes[sizeof(mproc_queue)];
+    } was;
+    int fd[2];
+    begin(0);
+    ck_assert_int_eq(put_int(1, 0), 0);
+    memset(was.bytes, 0xff, sizeof was.bytes);
+    ck_assert_int_eq(mproc__port_fds(&was.q.port, fd), MPROC_EINVAL);
+    memset(was.bytes, 0, sizeof was.bytes);
+    ck_assert_int_eq(mproc__port_fds(&queue->port, fd), 0);
+    ck_assert_uint_eq(mproc__queue_frames(&was.q, fd[0]), 0);
+    ck_assert_int_eq(mproc_queue_free(queue), 0);
+}
+END_TEST
+
 START_TEST(x38_free_while_somebody_waits) {
     for (int what = GET; what < OPERATIONS; what++) {
         for (int as_thread = 0; as_thread < 2; as_thread++) {
@@ -2166,5 +2184,5 @@ SUITE_MAIN("queue", que_01_02_07_20_bounded, que_03_jq_05_drained_by_another_pro
            p1_killed_producers_leave_the_count_of_tasks_right, unprivileged_with_pipes_used_up,
            x19_no_descriptors_left, x20_limit_of_file_size_is_no_limit_of_messages,
            memory_of_messages_comes_back, memory_of_queues_comes_back, a_message_on_its_way_back_counts,
-           x38_free_while_somebody_waits, x38_what_is_not_a_queue, bad_buffers,
+           x38_freed_beside_a_call, x38_free_while_somebody_waits, x38_what_is_not_a_queue, bad_buffers,
            p5_queue_that_only_its_last_late_user_still_has)
