@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2238
        Barrier                    mproc.h:368   mproc.h:2413
        Shared values and arrays   mproc.h:384   mproc.h:1981
-       Pipe                       mproc.h:428   mproc.h:3955
+       Pipe                       mproc.h:428   mproc.h:3960
        Queue                      mproc.h:461   mproc.h:3125
-       Ring                       mproc.h:516   mproc.h:4274
-       Pool                       mproc.h:541   mproc.h:4482
-       Files                      mproc.h:671   mproc.h:6432
-       Dump                       mproc.h:706   mproc.h:7009
+       Ring                       mproc.h:516   mproc.h:4279
+       Pool                       mproc.h:541   mproc.h:4487
+       Files                      mproc.h:671   mproc.h:6437
+       Dump                       mproc.h:706   mproc.h:7014
        Platform                                 mproc.h:723
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -3665,17 +3665,22 @@ MPROC__FN int mproc__queue_read_fitting(mproc_queue *q, const int fd[2], size_t 
 
 /* Frames that were got without get_lock, of which the first does not fit the getter's buffer: it was stopped
    between its look at `largest` and its read for longer than putters wait. They are not counted as taken.
-   Having read them it must not give up for want of memory or of the lock. */
+   Having read them it must not give up for want of memory or of the lock; nor wait for the one, which others'
+   gets may free, while it has the other. */
 MPROC__FN void mproc__queue_return(mproc_queue *q, const int fd[2], char *frames, size_t n) {
     int error;
+    for (size_t i = 0; i < n; i++) {
+        mproc__frame *f = (mproc__frame *)(void *)(frames + i * q->frame);
+        mproc__message *spare = NULL;
+        while (f->where == MPROC__INLINE && (spare = mproc__queue_spare(q)) == NULL) mproc__sleep(MPROC__MS);
+        if (spare != NULL) f->where = (uint64_t)(uintptr_t)mproc__frame_keep(f, spare);
+    }
     mproc__queue_get_lock(q, fd[0], MPROC__NEVER, &error);
     while (n-- > 0) {
-        mproc__frame *f = (mproc__frame *)(void *)(frames + n * q->frame);
-        mproc__message *spare = NULL;
+        const mproc__frame *f = (mproc__frame *)(void *)(frames + n * q->frame);
         if (mproc__queue_skips(q, f)) continue;
-        while (f->where == MPROC__INLINE && (spare = mproc__queue_spare(q)) == NULL) mproc__sleep(MPROC__MS);
         MPROC__ADD(&q->taken, 2);
-        mproc__queue_put_back(q, fd, f, spare);
+        mproc__queue_put_back(q, fd, f, NULL);
     }
     if (error == 0) mproc__mutex_unlock(&q->get_lock);
 }
