@@ -49,9 +49,9 @@
        Pipe                       mproc.h:428   mproc.h:3960
        Queue                      mproc.h:461   mproc.h:3125
        Ring                       mproc.h:516   mproc.h:4279
-       Pool                       mproc.h:541   mproc.h:4487
-       Files                      mproc.h:671   mproc.h:6437
-       Dump                       mproc.h:706   mproc.h:7014
+       Pool                       mproc.h:541   mproc.h:4493
+       Files                      mproc.h:671   mproc.h:6443
+       Dump                       mproc.h:706   mproc.h:7020
        Platform                                 mproc.h:723
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -4298,10 +4298,14 @@ typedef struct mproc__ring_end {
    the items, which begin a line: see mproc__ring_lines. */
 struct mproc_ring {
     mproc__tag tag;
-    size_t size;     /* of an item */
-    size_t capacity; /* items */
-    uint32_t closed;
+    size_t size;       /* of an item */
+    size_t capacity;   /* items */
+    uint32_t closed;   /* 0, or one of these: */
     uint32_t sleep[2]; /* flags: those who wait for the other end to move, by `put` */
+};
+enum {
+    MPROC__CLOSED = 1,
+    MPROC__CLOSING = 2, /* and who holds the tail's lock may still be putting something */
 };
 #define MPROC__RING_END  ((size_t)2 * MPROC__LINE) /* bytes: processors fetch lines in pairs */
 #define MPROC__RING_ROOM (sizeof(mproc_ring) + (size_t)2 * MPROC__LINE + 2 * MPROC__RING_END)
@@ -4381,8 +4385,10 @@ MPROC__FN ssize_t mproc__ring_try(mproc_ring *r, char *items, size_t n, bool put
     mproc__ring_end *end = mproc__ring_at(r, put);
     int error = mproc__ring_lock(end, deadline);
     if (error != 0) return error;
-    bool closed = MPROC__LOAD(&r->closed) != 0;
-    size_t ready = put && closed ? 0 : mproc__ring_ready(r, put, n);
+    uint32_t closed = MPROC__LOAD(&r->closed);
+    if (closed == MPROC__CLOSING && !put && mproc__mutex_holder(&mproc__ring_at(r, true)->lock) != 0)
+        closed = 0;
+    size_t ready = put && closed != 0 ? 0 : mproc__ring_ready(r, put, n);
     if (ready > 0) {
         size_t at = end->at, turn = 2 * r->capacity;
         mproc__ring_copy(r, at, items, ready, put);
@@ -4390,7 +4396,7 @@ MPROC__FN ssize_t mproc__ring_try(mproc_ring *r, char *items, size_t n, bool put
         MPROC__STORE(&end->at, at >= turn ? at - turn : at);
     }
     mproc__mutex_unlock(&end->lock);
-    return ready > 0 ? (ssize_t)ready : closed ? MPROC_ECLOSED : 0;
+    return ready > 0 ? (ssize_t)ready : closed != 0 ? MPROC_ECLOSED : 0;
 }
 
 /* Something was moved: wakes one who waits to get it, or those who wait for half the room. */
@@ -4465,13 +4471,13 @@ MPROC_DEF ssize_t mproc_ring_get_many(mproc_ring *ring, void *items, size_t n, d
     return mproc__ring_move(ring, (char *)items, n, false, timeout);
 }
 
-/* Under the tail's lock, so that no put is under way that would come after the last get. */
+/* Under the tail's lock, so that no put is under way that would come after the last get. Its holder may be
+   stopped: then getters see to it that it is through before they call the ring closed. */
 MPROC_DEF int mproc_ring_close(mproc_ring *ring) {
     if (!mproc__tag_is(ring, MPROC__RING)) return MPROC_EINVAL;
-    int error = mproc__ring_lock(mproc__ring_at(ring, true), MPROC__NEVER);
-    if (error != 0) return error;
-    MPROC__STORE(&ring->closed, 1);
-    mproc__mutex_unlock(&mproc__ring_at(ring, true)->lock);
+    int error = mproc__ring_lock(mproc__ring_at(ring, true), 0);
+    mproc__cas32(&ring->closed, 0, error == 0 ? MPROC__CLOSED : MPROC__CLOSING);
+    if (error == 0) mproc__mutex_unlock(&mproc__ring_at(ring, true)->lock);
     mproc__flag_end(&ring->sleep[false]);
     mproc__flag_end(&ring->sleep[true]);
     return 0;

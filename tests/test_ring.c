@@ -358,6 +358,39 @@ static int put_more_than_fit(void *arg) {
     return (int)mproc_ring_put_many(ring, items, 100, MPROC_FOREVER);
 }
 
+/* A put that is stopped in the middle, with the lock; then it goes on. */
+static int put_in_two_steps(void *arg) {
+    uint64_t item = 7;
+    mproc__ring_end *tail = mproc__ring_at(ring, true);
+    (void)arg;
+    OR_RETURN(mproc__ring_lock(tail, 0) == 0);
+    raise(SIGSTOP);
+    mproc__ring_copy(ring, tail->at, (char *)&item, 1, true);
+    MPROC__STORE(&tail->at, tail->at + 1);
+    mproc__mutex_unlock(&tail->lock);
+    return 0;
+}
+START_TEST(ring_close_beside_a_stopped_put) {
+    for (int killed = 0; killed < 2; killed++) {
+        uint64_t item = 0;
+        begin(sizeof item, 10);
+        pid_t pid = spawn(put_in_two_steps, NULL);
+        ck_assert_int_eq(waitpid(pid, NULL, WUNTRACED), pid);
+        TAKES(0, 0.1, ck_assert_int_eq(mproc_ring_close(ring), 0));
+        ck_assert_int_eq(mproc_ring_put(ring, &item, 0.01), MPROC_ETIMEDOUT);
+        ck_assert_int_eq(mproc_ring_get(ring, &item, 0.01),
+                         MPROC_ETIMEDOUT); /* what it puts may still come */
+        kill(pid, killed ? SIGKILL : SIGCONT);
+        ck_assert_int_eq(ended(pid), killed ? -SIGKILL : 0);
+        if (!killed) ck_assert_int_eq(mproc_ring_get(ring, &item, 0), 0);
+        if (!killed) ck_assert_uint_eq(item, 7);
+        ck_assert_int_eq(mproc_ring_get(ring, &item, MPROC_FOREVER), MPROC_ECLOSED);
+        ck_assert_int_eq(mproc_ring_put(ring, &item, MPROC_FOREVER), MPROC_ECLOSED);
+        finish();
+    }
+}
+END_TEST
+
 START_TEST(ring_close_while_a_batch_is_half_put) {
     uint64_t items[100];
     begin(sizeof items[0], 10);
@@ -884,10 +917,10 @@ END_TEST
 SUITE_MAIN("ring", ring_fifo_of_every_size, ring_many_take_and_give_what_is_there,
            ring_put_many_waits_until_all_are_in, ring_four_by_four_exactly_once, ring_four_by_four_threads,
            ring_four_by_four_on_one_processor, ring_close_wakes_the_blocked, ring_close_and_drain,
-           ring_close_while_a_batch_is_half_put, x59_odd_timeouts, x59_for_ever_however_said,
-           x01_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
-           ring_ping_pong_loses_no_wake_up, ring_no_system_call_while_nobody_waits,
-           x34_killed_and_stopped_waiters_hold_up_nobody, ring_a_killed_put_put_all_its_items_or_none,
-           p1_kill_storm, p1_kill_storm_capacity_1, p5_ring_made_after_the_worker,
-           x38_free_while_somebody_waits, x38_free_while_somebody_spins, ring_sizes_that_make_no_sense,
-           x38_rings_come_back_when_freed, x38_what_is_not_a_ring)
+           ring_close_while_a_batch_is_half_put, ring_close_beside_a_stopped_put, x59_odd_timeouts,
+           x59_for_ever_however_said, x01_signals_neither_end_nor_stretch_a_wait,
+           x59_waiting_uses_no_processor, ring_ping_pong_loses_no_wake_up,
+           ring_no_system_call_while_nobody_waits, x34_killed_and_stopped_waiters_hold_up_nobody,
+           ring_a_killed_put_put_all_its_items_or_none, p1_kill_storm, p1_kill_storm_capacity_1,
+           p5_ring_made_after_the_worker, x38_free_while_somebody_waits, x38_free_while_somebody_spins,
+           ring_sizes_that_make_no_sense, x38_rings_come_back_when_freed, x38_what_is_not_a_ring)
