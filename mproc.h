@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2238
        Barrier                    mproc.h:368   mproc.h:2413
        Shared values and arrays   mproc.h:384   mproc.h:1981
-       Pipe                       mproc.h:428   mproc.h:3960
+       Pipe                       mproc.h:428   mproc.h:3966
        Queue                      mproc.h:461   mproc.h:3125
-       Ring                       mproc.h:516   mproc.h:4279
-       Pool                       mproc.h:541   mproc.h:4493
-       Files                      mproc.h:671   mproc.h:6443
-       Dump                       mproc.h:706   mproc.h:7020
+       Ring                       mproc.h:516   mproc.h:4285
+       Pool                       mproc.h:541   mproc.h:4499
+       Files                      mproc.h:671   mproc.h:6449
+       Dump                       mproc.h:706   mproc.h:7026
        Platform                                 mproc.h:723
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -3243,6 +3243,12 @@ MPROC__FN void mproc__copy(void *to, const void *from, size_t size) {
     if (size != 0) memcpy(to, from, size); /* memcpy must not be given NULL, not even for nothing */
 }
 
+/* The i-th of items of one size. Nothing may be added to NULL, not even nothing. */
+MPROC__FN char *mproc__nth(const void *items, size_t i, size_t size) {
+    char *first = (char *)(uintptr_t)items;
+    return size != 0 ? first + i * size : first;
+}
+
 /* Room for one frame of any queue, aligned for its head. */
 typedef union mproc__frame_buffer {
     mproc__frame head;
@@ -3499,11 +3505,11 @@ MPROC_DEF int mproc_queue_put(mproc_queue *queue, const void *data, size_t size,
 }
 
 /* Packs up to n items into the buffer; how many, or an error when not even one. */
-MPROC__FN ssize_t mproc__queue_pack_many(const mproc_queue *q, char *frames, const char *items, size_t n,
+MPROC__FN ssize_t mproc__queue_pack_many(const mproc_queue *q, char *frames, const void *items, size_t n,
                                          size_t size) {
     for (size_t i = 0; i < n; i++) {
         mproc__frame *f = (mproc__frame *)(void *)(frames + i * q->frame);
-        int error = mproc__frame_pack(q, f, size != 0 ? items + i * size : items, size);
+        int error = mproc__frame_pack(q, f, mproc__nth(items, i, size), size);
         if (error != 0) return i > 0 ? (ssize_t)i : error;
     }
     return (ssize_t)n;
@@ -3523,8 +3529,8 @@ MPROC_DEF ssize_t mproc_queue_put_many(mproc_queue *queue, const void *items, si
     mproc__queue_note_largest(queue, size);
     size_t done = 0, most = sizeof frames.bytes / queue->frame;
     for (ssize_t packed, put; done < n; done += (size_t)put) {
-        const char *from = (const char *)items + done * size;
-        packed = mproc__queue_pack_many(queue, frames.bytes, from, n - done < most ? n - done : most, size);
+        packed = mproc__queue_pack_many(queue, frames.bytes, mproc__nth(items, done, size),
+                                        n - done < most ? n - done : most, size);
         if (packed < 0) return done > 0 ? (ssize_t)done : packed;
         put = mproc__queue_put_frames(queue, NULL, fd, frames.bytes, (size_t)packed, deadline);
         for (ssize_t i = put < 0 ? 0 : put; i < packed; i++)
@@ -3739,7 +3745,8 @@ MPROC__FN int mproc__queue_get_frame(mproc_queue *q, const mproc_conn *conn, con
     bool waiting = false, closed = false;
     int error;
     while ((error = mproc__queue_try_get(q, fd, capacity, f, deadline, closed)) == -EAGAIN) {
-        closed = MPROC__LOAD(&q->closed) || ((waiting || deadline == 0) && mproc__conn_forsaken(conn));
+        bool doubt = waiting || deadline == 0 || MPROC__LOAD(&q->careful); /* to ask takes time */
+        closed = MPROC__LOAD(&q->closed) || (doubt && mproc__conn_forsaken(conn));
         if (closed) { /* a put that began before is let end, and looked for */
             mproc__queue_await_others(q, false);
             continue;
@@ -3799,7 +3806,7 @@ MPROC__FN void mproc__frame_unpack_padded(const mproc__frame *f, char *item, siz
 }
 
 /* What is there now, many frames per call, while getters need no care; how many messages. */
-MPROC__FN size_t mproc__queue_get_there(mproc_queue *q, const int fd[2], char *items, size_t n, size_t size) {
+MPROC__FN size_t mproc__queue_get_there(mproc_queue *q, const int fd[2], void *items, size_t n, size_t size) {
     mproc__frame_batch frames;
     size_t most = sizeof frames.bytes / q->frame, done = 0;
     while (done < n) {
@@ -3814,7 +3821,7 @@ MPROC__FN size_t mproc__queue_get_there(mproc_queue *q, const int fd[2], char *i
             if (f->size > size) {
                 mproc__queue_return(q, fd, (char *)f, (size_t)(got - i));
                 got = i;
-            } else mproc__frame_unpack_padded(f, items + (done + kept++) * size, size);
+            } else mproc__frame_unpack_padded(f, mproc__nth(items, done + kept++, size), size);
         }
         if (kept > 0) mproc__queue_count(q, kept);
         mproc__queue_leave();
@@ -3835,13 +3842,12 @@ MPROC_DEF ssize_t mproc_queue_get_many(mproc_queue *queue, void *items, size_t n
     if (size != 0 && n > SIZE_MAX / size) return MPROC_EINVAL;
     if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
     size_t done = 0;
-    char *to = (char *)items;
     while (done < n) {
         error = mproc__queue_get_frame(queue, NULL, fd, size, &frame.head, done > 0 ? 0 : deadline);
         if (error != 0) break;
-        mproc__frame_unpack_padded(&frame.head, to + done++ * size, size);
+        mproc__frame_unpack_padded(&frame.head, mproc__nth(items, done++, size), size);
         mproc__queue_leave();
-        if (done < n) done += mproc__queue_get_there(queue, fd, to + done * size, n - done, size);
+        done += mproc__queue_get_there(queue, fd, mproc__nth(items, done, size), n - done, size);
     }
     return done > 0 ? (ssize_t)done : error;
 }
@@ -4237,7 +4243,7 @@ MPROC_DEF int mproc_conn_poll(mproc_conn *conn, double timeout) {
     if (!mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     if ((error = mproc__conn_enter(conn, fd)) != 0) return error;
     if (conn->in == NULL) return MPROC_EPERM;
-    for (bool waited = deadline == 0;; waited = true) {
+    for (bool waited = deadline == 0 || MPROC__LOAD(&conn->in->careful);; waited = true) {
         bool gone =
             waited && mproc__conn_gone(conn->peer); /* before the look: what was sent by then counts */
         struct pollfd p = {fd[0], POLLIN, 0};
