@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2238
        Barrier                    mproc.h:368   mproc.h:2413
        Shared values and arrays   mproc.h:384   mproc.h:1981
-       Pipe                       mproc.h:428   mproc.h:3966
+       Pipe                       mproc.h:428   mproc.h:3960
        Queue                      mproc.h:461   mproc.h:3125
-       Ring                       mproc.h:516   mproc.h:4285
-       Pool                       mproc.h:541   mproc.h:4499
-       Files                      mproc.h:671   mproc.h:6449
-       Dump                       mproc.h:706   mproc.h:7026
+       Ring                       mproc.h:516   mproc.h:4279
+       Pool                       mproc.h:541   mproc.h:4493
+       Files                      mproc.h:671   mproc.h:6443
+       Dump                       mproc.h:706   mproc.h:7020
        Platform                                 mproc.h:723
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -3164,10 +3164,11 @@ struct mproc_queue {
     mproc__port port;
     mproc__mutex put_lock, get_lock;
     uint32_t closed;
-    uint32_t marks;  /* frames in the pipe that are no messages */
-    uint32_t unsure; /* whoever holds get_lock is about to add or to read one: if it dies, they are counted */
-    size_t largest;  /* of all messages put or about to be */
-    size_t settled;  /* of those, the largest that every getter knows of which is about to read */
+    uint32_t marks; /* frames in the pipe that are no messages */
+    uint32_t
+        unsure; /* a holder of get_lock died, perhaps about to add or to read one: they are to be counted */
+    size_t largest;   /* of all messages put or about to be */
+    size_t settled;   /* of those, the largest that every getter knows of which is about to read */
     uint32_t careful; /* a getter with too small a buffer has been seen: from then on all take get_lock */
     mproc__message *back;
     char apart[MPROC__LINE]; /* what stands above hardly changes, what follows does at each message */
@@ -3378,6 +3379,7 @@ MPROC__FN bool mproc__queue_recount(mproc_queue *q, int fd) {
 MPROC__FN void mproc__queue_get_lock(mproc_queue *q, int fd, int64_t deadline, int *error) {
     *error = mproc__mutex_lock(&q->get_lock, deadline);
     if (*error == -EOWNERDEAD) {
+        MPROC__STORE(&q->unsure, 1);
         mproc__mutex_repaired(&q->get_lock); /* the list changes by single stores: it is right as it is */
         *error = 0;
     }
@@ -3571,10 +3573,7 @@ MPROC__FN int mproc__queue_read_one(mproc_queue *q, int fd, mproc__frame *f, siz
     bool seated = mproc__own_seat != NULL; /* else putters do not know to wait */
     if (!locked && (!seated || MPROC__LOAD(&q->careful) || capacity < MPROC__LOAD(&q->largest)))
         return -EINTR;
-    uint32_t unsure = MPROC__LOAD(&q->unsure);
-    if (locked && MPROC__LOAD(&q->marks) != 0) MPROC__STORE(&q->unsure, 1);
     while ((n = mproc__queue_read(q, fd, f, 1)) > 0 && mproc__queue_skips(q, f)) continue;
-    if (locked) MPROC__STORE(&q->unsure, unsure);
     if (n > 0) mproc__queue_count(q, 1);
     return n > 0 ? 0 : (int)n;
 }
@@ -3591,10 +3590,8 @@ MPROC__FN void mproc__queue_mark(mproc_queue *q, const int fd[2]) {
     if (pipe_end) to = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
     memset(&mark, 0, sizeof mark);
     mark.head.where = MPROC__MARK;
-    uint32_t unsure = MPROC__SWAP(&q->unsure, 1);
     MPROC__ADD(&q->marks, 1);
     if (mproc__queue_write(q, to, &mark, 1) != 1) MPROC__SUB(&q->marks, 1);
-    MPROC__STORE(&q->unsure, unsure);
     if (pipe_end) mproc__close(&to);
 }
 
@@ -3639,11 +3636,8 @@ MPROC__FN void mproc__queue_drop_marks(mproc_queue *q, const int fd[2]) {
     if (q->back != NULL || MPROC__LOAD(&q->marks) == 0) return;
     mproc__message *spare = mproc__queue_spare(q);
     while (spare != NULL && q->back == NULL && MPROC__LOAD(&q->marks) > 0) {
-        uint32_t unsure = MPROC__SWAP(&q->unsure, 1);
         ssize_t n = mproc__queue_read(q, fd[0], &frame, 1);
-        bool skips = n > 0 && mproc__queue_skips(q, &frame.head);
-        MPROC__STORE(&q->unsure, unsure);
-        if (skips) continue;
+        if (n > 0 && mproc__queue_skips(q, &frame.head)) continue;
         if (n > 0) {
             MPROC__ADD(&q->taken, 2);
             mproc__queue_put_back(q, fd, &frame.head, spare);
