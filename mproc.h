@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3125
        Ring                       mproc.h:516   mproc.h:4279
        Pool                       mproc.h:541   mproc.h:4493
-       Files                      mproc.h:671   mproc.h:6443
-       Dump                       mproc.h:706   mproc.h:7020
+       Files                      mproc.h:671   mproc.h:6445
+       Dump                       mproc.h:706   mproc.h:7022
        Platform                                 mproc.h:723
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -5094,9 +5094,11 @@ MPROC__FN void mproc__supervisor_collect(mproc__supervisor *s) {
 /* Replaces ended workers; pauses, longer each time, while that fails. */
 MPROC__FN void mproc__supervisor_replace(mproc__supervisor *s) {
     mproc_pool *pool = s->pool;
+    if (s->next_spawn > mproc__now()) return;
+    s->next_spawn = 0; /* past: nothing to sleep until, if no worker is missing */
     for (int i = 0; i < pool->workers && !MPROC__LOAD(&pool->quit); i++) {
         mproc__worker *w = &pool->worker[i];
-        if (w->pid != 0 || (s->next_spawn != 0 && mproc__now() < s->next_spawn)) continue;
+        if (w->pid != 0) continue;
         MPROC__ADD(&pool->counts.respawned, 1); /* before: it may be at work when fork returns */
         int error = mproc__worker_spawn(s, w);
         if (error != 0) MPROC__SUB(&pool->counts.respawned, 1);
