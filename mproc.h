@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3125
        Ring                       mproc.h:516   mproc.h:4279
        Pool                       mproc.h:541   mproc.h:4493
-       Files                      mproc.h:671   mproc.h:6445
-       Dump                       mproc.h:706   mproc.h:7022
+       Files                      mproc.h:671   mproc.h:6452
+       Dump                       mproc.h:706   mproc.h:7029
        Platform                                 mproc.h:723
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -4923,8 +4923,16 @@ MPROC__FN void mproc__worker_run(mproc_pool *pool, mproc__worker *me, mproc_futu
     mproc__worker_run_some(pool, me, f, UINT32_MAX);
 }
 
+/* The worker goes down with the supervisor, which has one thread only. An initializer or a task that changes
+   user or executes a program of other rights makes the kernel forget that, so it is said again. */
+MPROC__FN void mproc__worker_tie(void) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != mproc__self.parent) _exit(1);
+}
+
 /* Nothing to do: tells a supervisor that waits for that, flushes what tasks printed, and sleeps. */
 MPROC__FN void mproc__worker_sleep(mproc_pool *pool) {
+    mproc__worker_tie();
     if (MPROC__LOAD(&pool->closed)) mproc__supervisor_call(pool);
     fflush(stdout);
     fflush(stderr);
@@ -4974,6 +4982,7 @@ MPROC__FN void mproc__worker_main(mproc_pool *pool, mproc__worker *me) {
     if (pool->options.initializer != NULL && pool->options.initializer(pool->options.initarg) != 0)
         mproc_exit(1);
     if (mproc__me.worker == NULL) mproc_exit(0); /* the initializer forked, and this is the child */
+    mproc__worker_tie();
     MPROC__STORE(&me->ready, 1);
     mproc__worker_loop(pool, me);
     mproc_exit(0);
@@ -5001,7 +5010,6 @@ typedef struct mproc__supervisor {
 
 /* Gives a worker's empty record to a new process. 0 or -errno. */
 MPROC__FN int mproc__worker_spawn(mproc__supervisor *s, mproc__worker *w) {
-    pid_t parent = mproc__self.pid;
     s->numbers = (s->numbers + 1) & 0xffffff;
     w->number = s->numbers;
     pid_t pid = fork();
@@ -5012,8 +5020,7 @@ MPROC__FN int mproc__worker_spawn(mproc__supervisor *s, mproc__worker *w) {
         s->alive++;
         return 0;
     }
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* the supervisor has one thread only, which ends with it */
-    if (getppid() != parent) _exit(1);
+    mproc__worker_tie();
     setpgid(0, 0);
     sigaction(SIGCHLD, &s->on_child, NULL);
     pthread_sigmask(SIG_SETMASK, &s->mask, NULL);
