@@ -5231,8 +5231,8 @@ MPROC__FN void mproc__pool_settle(mproc_pool *pool) {
 /* The last act, and everybody is woken. */
 MPROC__FN void mproc__supervisor_end(mproc_pool *pool) {
     MPROC__STORE(&pool->closed, 1);
-    MPROC__STORE(&pool->over, 1);
     mproc__pool_settle(pool);
+    MPROC__STORE(&pool->over, 1); /* last: who finds it over is told that his task will never be done */
     mproc__flag_end(&pool->watch);
     mproc__flag_end(&pool->space);
     _exit(0);
@@ -5381,7 +5381,7 @@ MPROC__FN void mproc__pool_take_over(mproc_pool *pool) {
 
 /* Is the supervisor still there? */
 MPROC__FN bool mproc__pool_lives(mproc_pool *pool) {
-    if (!MPROC__LOAD(&pool->settled)) mproc__pool_take_over(pool);
+    if (!MPROC__LOAD(&pool->settled) || !MPROC__LOAD(&pool->over)) mproc__pool_take_over(pool);
     if (!MPROC__LOAD(&pool->over)) return true;
     mproc__pool_bury(pool);
     return false;
