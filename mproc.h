@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3125
        Ring                       mproc.h:516   mproc.h:4279
        Pool                       mproc.h:541   mproc.h:4493
-       Files                      mproc.h:671   mproc.h:6452
-       Dump                       mproc.h:706   mproc.h:7029
+       Files                      mproc.h:671   mproc.h:6453
+       Dump                       mproc.h:706   mproc.h:7030
        Platform                                 mproc.h:723
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -4582,7 +4582,7 @@ struct mproc_pool {
     pid_t supervisor, creator;
     uint64_t child; /* the creator's record of the supervisor: its pid may be another's by and by */
     mproc_pool_options options;
-    char name[40];
+    char name[40], progress[40]; /* copies: other processes may not have the memory of who made the pool */
     int workers;
     mproc_pool_counts counts; /* kept by the supervisor; done, failed: of workers that have ended */
     mproc__worker *worker;    /* workers of them */
@@ -5328,6 +5328,7 @@ MPROC__FN int mproc__pool_set_up(mproc_pool *pool, const mproc_pool_options *o) 
     if (o->name != NULL) snprintf(pool->name, sizeof pool->name, "%s", o->name);
     else snprintf(pool->name, sizeof pool->name, "Pool-%u", number);
     pool->options = *o;
+    if (o->progress != NULL) snprintf(pool->progress, sizeof pool->progress, "%s", o->progress);
     pool->creator = mproc__self.pid;
     for (uint64_t i = 0; i <= pool->mask; i++) pool->entry[i] = i << MPROC__INDEX_BITS;
     int bell[2], error = mproc__pipe(bell, O_NONBLOCK);
@@ -6043,7 +6044,7 @@ MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, 
     while ((error = mproc__iter_feed(&it, MPROC__NEVER)) == 0 && it.head < it.tail) {
         error = mproc__map_take(&it, job.out == NULL ? (char *)out : NULL);
         if (failed == 0) failed = error;
-        if (pool->options.progress != NULL) mproc_progress(stderr, pool->options.progress, it.index, n);
+        if (pool->options.progress != NULL) mproc_progress(stderr, pool->progress, it.index, n);
     }
     mproc__uses(before);
     pthread_mutex_destroy(&it.lock);

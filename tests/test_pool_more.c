@@ -1386,8 +1386,10 @@ START_TEST(progress_on_a_terminal_is_one_line_redrawn) {
 END_TEST
 
 static void maps_with_progress(void) {
-    mproc_pool *pool = mproc_pool_new_with(&(mproc_pool_options){.workers = 2, .progress = "mapping"});
+    char label[] = "mapping";
+    mproc_pool *pool = mproc_pool_new_with(&(mproc_pool_options){.workers = 2, .progress = label});
     MUST(pool != NULL);
+    memset(label, '?', strlen(label)); /* the pool has its own */
     static int in[1000], out[1000];
     for (int i = 0; i < 1000; i++) in[i] = i;
     MUST(mproc_pool_map(pool, square, in, 1000, sizeof in[0], out, sizeof out[0]) == 0);
