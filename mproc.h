@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3125
        Ring                       mproc.h:516   mproc.h:4279
        Pool                       mproc.h:541   mproc.h:4493
-       Files                      mproc.h:671   mproc.h:6453
-       Dump                       mproc.h:706   mproc.h:7030
+       Files                      mproc.h:671   mproc.h:6454
+       Dump                       mproc.h:706   mproc.h:7031
        Platform                                 mproc.h:723
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -5003,7 +5003,7 @@ typedef struct mproc__supervisor {
     int64_t next_round; /* when to look for what the dead left in slots */
     uint32_t round;     /* where the next round goes on */
     uint32_t segments;  /* of slots, at the last round */
-    bool crowded;       /* in that round the ring had no room for all that dead processes left ready */
+    bool crowded;       /* the ring had no room for all that dead processes left ready */
     uint32_t asked;     /* the pid asked about last in this round, and the answer */
     bool dead;
 } mproc__supervisor;
@@ -5172,11 +5172,12 @@ MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
     if (!mproc__slot_adopt(s->pool, f, word, most)) s->crowded = true;
 }
 
-MPROC__FN void mproc__supervisor_round(mproc__supervisor *s) {
+/* Looks at so many slots at most; at all of them, to know that nothing ready is left outside of the ring. */
+MPROC__FN void mproc__supervisor_round(mproc__supervisor *s, uint32_t most) {
     uint32_t slots = MPROC__LOAD(&s->pool->segments) * MPROC__SEGMENT;
     s->asked = 0;
-    s->crowded = false;
-    for (uint32_t i = 0; i < slots && i < 8192; i++) {
+    if (most >= slots) s->crowded = false;
+    for (uint32_t i = 0; i < slots && i < most; i++) {
         if (s->round >= slots) s->round = 0;
         mproc__slot_tidy(s, mproc__slot(s->pool, s->round++));
     }
@@ -5269,7 +5270,7 @@ MPROC__FN void mproc__supervisor_loop(mproc__supervisor *s, const sigset_t *all)
         if (mproc__supervisor_gives_up(s)) mproc__supervisor_kill(s);
         if (s->alive == 0 && MPROC__LOAD(&s->pool->quit)) mproc__supervisor_end(s->pool);
         if (mproc__cas32(&s->pool->fd_rung, 1, 2)) mproc__supervisor_ring(s->pool);
-        if (s->crowded && mproc__ready_peek(s->pool) == 0) mproc__supervisor_round(s);
+        if (s->crowded && mproc__ready_peek(s->pool) == 0) mproc__supervisor_round(s, UINT32_MAX);
         if (!s->crowded && mproc__supervisor_drained(s)) {
             MPROC__STORE(&s->pool->quit, 1);
             mproc__flag_end(&s->pool->work);
@@ -5277,7 +5278,7 @@ MPROC__FN void mproc__supervisor_loop(mproc__supervisor *s, const sigset_t *all)
         mproc__supervisor_replace(s);
         int64_t next = mproc__supervisor_limits(s);
         bool grown = MPROC__LOAD(&s->pool->segments) != s->segments;
-        if (grown || mproc__now() >= s->next_round) mproc__supervisor_round(s);
+        if (grown || mproc__now() >= s->next_round) mproc__supervisor_round(s, 8192);
         mproc__supervisor_sleep(s, all, next);
     }
 }

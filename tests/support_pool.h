@@ -29,6 +29,7 @@ struct board {
     int counter;                  /* whatever a test counts */
     pid_t child;                  /* a process that a task left behind */
     mproc_future *future;         /* that one process hands to another */
+    mproc_pool *pool;             /* likewise */
     int code;                     /* what a program wants to tell */
     size_t arg_size, result_size; /* for the task that checks them */
     unsigned char ran[RAN];       /* how often a task with this number ran */

@@ -1516,6 +1516,39 @@ START_TEST(a_crash_while_the_ring_is_full) {
 }
 END_TEST
 
+/* The first of two items: maps, and dies in the middle of that. */
+static int map_and_die(const void *arg, void *result) {
+    int in[100] = {0, 1};
+    if (*(const int *)arg != 0) return mark(arg, result);
+    return mproc_pool_map(GET(board->pool), gate_and_die_for_zero, in, 100, sizeof in[0], NULL, 0);
+}
+/* A worker dies with two chunks in hand, and the ring has room for the rest of one only; the other's slot is
+   one of very many. What is accepted still runs, also after a close. */
+START_TEST(a_crash_in_nested_maps_while_the_ring_is_full) {
+    enum { HELD = 150000 };
+    static mproc_future *held[HELD];
+    int items[2] = {0, 5}, error = 0;
+    new_board();
+    mproc_pool *pool = pool_with((mproc_pool_options){.workers = 1, .backlog = 15}); /* a ring of 16 */
+    SET(board->pool, pool);
+    for (int i = 0; i < HELD; i++) NEED(held[i] = mproc__slot_claim(pool));
+    mproc__job job = mproc__job_of(map_and_die, items, sizeof items[0], 0);
+    job.count = 2;
+    mproc_future *future = mproc__pool_hand_in(pool, &job, MPROC__NEVER, &error);
+    NEED(future);
+    EVENTUALLY(GET(board->started) == 1);
+    while (mproc_pool_submit(pool, nothing, NULL, 0, 0) == 0) continue;
+    ck_assert_int_eq(mproc_pool_close(pool), 0);
+    SET(board->open, 1);
+    ck_assert_int_eq(mproc_pool_join(pool, MPROC_FOREVER), 0);
+    ck_assert_int_eq(mproc_future_get(future, NULL, 0), MPROC_ECRASHED);
+    ck_assert_uint_eq(board->ran[5], 1);
+    ck_assert_int_eq(mproc_future_free(future), 0);
+    for (int i = 0; i < HELD; i++) mproc__slot_free(held[i]);
+    free_pool(pool);
+}
+END_TEST
+
 /* ---- Submission from everywhere ----------------------------------------------------------------------- */
 
 static int submit_many(struct call *call) {
@@ -3051,10 +3084,11 @@ SUITE_MAIN(
     futures_of_the_dead_do_not_clog_the_pool, submitters_killed_at_random,
     tail_left_behind_by_a_killed_submitter, positions_outgrow_the_entries_of_the_ring,
     many_submitters_killed_while_they_wait, a_crash_while_the_ring_is_full,
-    submission_from_many_processes_and_threads, a_task_uses_its_own_pool, use_in_a_forked_child,
-    a_process_with_a_pool_of_its_own, a_task_with_a_pool_of_its_own, a_queue_made_after_the_pool,
-    sizes_of_a_pool, a_pool_of_two_hundred, no_room_for_the_processes, no_room_for_a_replacement,
-    nothing_leaks, descriptors_of_others_stay_open_in_workers, pools_that_another_process_frees,
+    a_crash_in_nested_maps_while_the_ring_is_full, submission_from_many_processes_and_threads,
+    a_task_uses_its_own_pool, use_in_a_forked_child, a_process_with_a_pool_of_its_own,
+    a_task_with_a_pool_of_its_own, a_queue_made_after_the_pool, sizes_of_a_pool, a_pool_of_two_hundred,
+    no_room_for_the_processes, no_room_for_a_replacement, nothing_leaks,
+    descriptors_of_others_stay_open_in_workers, pools_that_another_process_frees,
     tasks_see_the_signal_state_of_the_program, waiting_costs_no_processor_time, interrupted_by_signals,
     close_runs_what_was_accepted, close_leaves_a_submission_to_its_submitter, close_races_with_submission,
     no_new_work_after_the_end, terminate_drops_ten_thousand_tasks, terminate_releases_everybody,
