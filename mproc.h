@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3125
        Ring                       mproc.h:516   mproc.h:4279
        Pool                       mproc.h:541   mproc.h:4493
-       Files                      mproc.h:671   mproc.h:6454
-       Dump                       mproc.h:706   mproc.h:7031
+       Files                      mproc.h:671   mproc.h:6448
+       Dump                       mproc.h:706   mproc.h:7025
        Platform                                 mproc.h:723
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -4547,7 +4547,8 @@ struct mproc_future {
     mproc__job job;
     mproc__item *items; /* one for each item; `single` when there is only one */
     void *block;        /* arena memory that goes with the slot, or NULL */
-    uint32_t done;      /* items finished: the next one is running */
+    uint32_t begun;     /* items begun, and */
+    uint32_t done;      /* finished: as many, or the last one is running */
     uint32_t wake;      /* flag: somebody sleeps until it is done */
     uint32_t cancel;    /* somebody wants it killed */
     uint32_t told;      /* the asking process knows that it is done: not a reason to be woken any more */
@@ -4876,6 +4877,7 @@ MPROC__FN void mproc__worker_prepare_count(mproc__worker *me, const mproc_future
 /* Runs one item and notes what came of it. A task that forks may return in the child, too: that is no worker,
    and ends. */
 MPROC__FN void mproc__run_item(mproc_future *f, uint32_t i) {
+    f->begun = i + 1; /* who asks waits for the end of this process first */
     int code = f->job.task(f->job.in + i * f->job.in_size, f->job.out + i * f->job.out_size);
     if (mproc__me.worker == NULL) mproc_exit(code);
     f->items[i].code = code;
@@ -4892,15 +4894,8 @@ MPROC__FN bool mproc__slot_adopt(mproc_pool *pool, mproc_future *f, uint64_t rea
     return true;
 }
 
-/* Makes the rest of a task for many a task again, for a worker that is about to leave. */
-MPROC__FN bool mproc__worker_hand_back(mproc_future *f, uint64_t from) {
-    uint64_t ready = mproc__word(from, MPROC__READY, mproc__own_holder());
-    if (!mproc__cas64(&f->word, from, ready)) return false;
-    mproc__slot_adopt(f->pool, f, ready, f->pool->mask + 1);
-    return true;
-}
-
-/* Runs a claimed task, from its first unfinished item on, and of its items so many at most. */
+/* Runs a claimed task, from its first unfinished item on. Of its items so many at most: then the worker has
+   to leave, and the supervisor makes the rest a task again. */
 MPROC__FN void mproc__worker_run_some(mproc_pool *pool, mproc__worker *me, mproc_future *f, uint32_t most) {
     uint32_t depth = me->depth, from = f->done;
     uint32_t end = f->job.count - from > most ? from + most : f->job.count;
@@ -4911,10 +4906,9 @@ MPROC__FN void mproc__worker_run_some(mproc_pool *pool, mproc__worker *me, mproc
         mproc__run_item(f, i);
     }
     MPROC__STORE(&me->began[depth], 0);
-    bool whole = end == f->job.count;
-    if (whole) mproc__worker_prepare_count(me, f);
-    while (!(whole ? mproc__slot_finish(f, word) : mproc__worker_hand_back(f, word)))
-        pause(); /* too late or cancelled: the supervisor kills us now */
+    if (end < f->job.count) return;
+    mproc__worker_prepare_count(me, f);
+    while (!mproc__slot_finish(f, word)) pause(); /* too late or cancelled: the supervisor kills us now */
     me->tally = me->next_tally;
     MPROC__STORE(&me->current[depth], 0);
     MPROC__STORE(&me->depth, depth);
@@ -5048,17 +5042,17 @@ MPROC__FN void mproc__rest_adopt(mproc__supervisor *s, mproc_future *f, uint64_t
 MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_future *f, int code) {
     uint64_t word = MPROC__LOAD(&f->word);
     bool doomed = mproc__state(word) == MPROC__DOOMED && mproc__holder_of(word) == w->number;
-    if (!doomed && !mproc__runs(w, word)) { /* it had finished it, or was handing it back */
+    if (!doomed && !mproc__runs(w, word)) { /* it had finished it */
         w->tally = w->next_tally;
-        if (word == mproc__word(word, MPROC__READY, w->pid)) mproc__rest_adopt(s, f, word);
         return;
     }
     if (MPROC__LOAD(&s->pool->why) != 0) {
         mproc__slot_end(f, word, mproc__pool_lost(s->pool), code);
         return;
     }
-    if (f->done < f->job.count) mproc__item_lost(s->pool, f, doomed, code);
-    if (f->done < f->job.count) { /* the rest of a task for many is a task again; the ring has room for it */
+    bool cancelled = doomed && f->done == 0 && MPROC__LOAD(&f->cancel);
+    if (f->begun > f->done || cancelled) mproc__item_lost(s->pool, f, doomed, code);
+    if (f->done < f->job.count) { /* what it has not begun is a task again; the ring has room for it */
         uint64_t ready = mproc__word(word, MPROC__READY, w->pid);
         MPROC__STORE(&f->word, ready);
         mproc__rest_adopt(s, f, ready);
@@ -5518,7 +5512,7 @@ MPROC__FN int mproc__slot_fill(mproc_future *f, const mproc__job *job) {
     memset(f->items, 0, job->count * sizeof(mproc__item));
     if (in != 0) f->job.in = (const char *)memcpy(room + items, job->in, job->count * job->in_size);
     if (job->out == NULL) f->job.out = (char *)memset(room + items + in, 0, out);
-    f->done = f->cancel = f->wake = f->told = 0;
+    f->begun = f->done = f->cancel = f->wake = f->told = 0;
     f->error = 0;
     f->owner = mproc__own_holder();
     return 0;

@@ -826,6 +826,41 @@ START_TEST(a_worker_killed_from_outside_costs_one_task) { /* X-52, EXEC-06 */
 }
 END_TEST
 
+/* A worker that holds a task for three items and is killed before the first, between two, after the last, or
+   in the middle of one: only that one is lost. */
+START_TEST(a_worker_killed_between_items) {
+    enum { ITEMS = 3 };
+    for (uint32_t done = 0; done <= ITEMS; done++)
+        for (uint32_t begun = done; begun <= done + 1 && begun <= ITEMS; begun++) {
+            new_board();
+            mproc_pool *pool = pool_of(1);
+            expect_works(pool);
+            EVENTUALLY(is_idle(pool));
+            int items[ITEMS] = {0, 1, 2};
+            mproc__job job = mproc__job_of(mark, items, sizeof items[0], 0);
+            job.count = ITEMS;
+            mproc_future *future = mproc__slot_claim(pool);
+            NEED(future);
+            ck_assert_int_eq(mproc__slot_fill(future, &job), 0);
+            mproc__tag_set(&future->tag, MPROC__FUTURE);
+            mproc__worker *worker = &pool->worker[0];
+            future->done = done, future->begun = begun;
+            SET(future->word, mproc__word(GET(future->word), MPROC__RUNNING, worker->number));
+            SET(worker->current[0], future->index + 1);
+            kill((pid_t)worker->pid, SIGKILL);
+            int error = begun > done ? MPROC_ECRASHED : 0;
+            ck_assert_int_eq(mproc_future_wait(future, MPROC_FOREVER), 0);
+            ck_assert_int_eq(mproc_future_get(future, NULL, 0), error);
+            for (uint32_t i = 0; i < ITEMS; i++) ck_assert_uint_eq(board->ran[i], i >= begun);
+            for (uint32_t i = 0; i < ITEMS; i++)
+                ck_assert_int_eq(future->items[i].status, i == done ? error : 0);
+            ck_assert_uint_eq(counts_of(pool).crashed, begun > done);
+            ck_assert_int_eq(mproc_future_free(future), 0);
+            free_pool(pool);
+        }
+}
+END_TEST
+
 START_TEST(idle_workers_killed) { /* */
     for (int workers = 1; workers <= 3; workers += 2) {
         mproc_pool *pool = pool_of(workers);
@@ -3072,23 +3107,23 @@ SUITE_MAIN(
     future_of_a_process_got_in_others, future_of_which_a_waiter_was_killed, stats_tell_what_is_where,
     a_future_of_a_process_that_has_ended, futures_freed_beside_futures_kept,
     a_dying_task_fails_alone_and_tells_how, a_hundred_crashes_in_a_row,
-    a_worker_killed_from_outside_costs_one_task, idle_workers_killed, workers_killed_while_big_data_moves,
-    workers_killed_while_tasks_change_hands, children_of_a_task_go_down_with_its_worker,
-    initializer_runs_once_in_each_worker, initializer_that_fails_breaks_the_pool,
-    initializer_that_fails_once_is_tried_again, initializer_that_fails_in_the_middle_of_a_map,
-    initializer_that_hangs_does_not_hang_the_program, an_initializer_that_failed_costs_no_processor_time,
-    max_tasks_per_worker_exactly, workers_with_a_limited_life_are_replaced,
-    close_while_limited_workers_have_a_backlog, task_timeout_ends_the_task_only,
-    task_timeout_of_the_stopped_the_deaf_and_the_replaced, task_timeout_counts_from_the_tasks_begin,
-    a_full_backlog_holds_the_submitter_up, submitting_takes_no_memory, futures_and_maps_take_no_memory,
-    futures_of_the_dead_do_not_clog_the_pool, submitters_killed_at_random,
-    tail_left_behind_by_a_killed_submitter, positions_outgrow_the_entries_of_the_ring,
-    many_submitters_killed_while_they_wait, a_crash_while_the_ring_is_full,
-    a_crash_in_nested_maps_while_the_ring_is_full, submission_from_many_processes_and_threads,
-    a_task_uses_its_own_pool, use_in_a_forked_child, a_process_with_a_pool_of_its_own,
-    a_task_with_a_pool_of_its_own, a_queue_made_after_the_pool, sizes_of_a_pool, a_pool_of_two_hundred,
-    no_room_for_the_processes, no_room_for_a_replacement, nothing_leaks,
-    descriptors_of_others_stay_open_in_workers, pools_that_another_process_frees,
+    a_worker_killed_from_outside_costs_one_task, idle_workers_killed, a_worker_killed_between_items,
+    workers_killed_while_big_data_moves, workers_killed_while_tasks_change_hands,
+    children_of_a_task_go_down_with_its_worker, initializer_runs_once_in_each_worker,
+    initializer_that_fails_breaks_the_pool, initializer_that_fails_once_is_tried_again,
+    initializer_that_fails_in_the_middle_of_a_map, initializer_that_hangs_does_not_hang_the_program,
+    an_initializer_that_failed_costs_no_processor_time, max_tasks_per_worker_exactly,
+    workers_with_a_limited_life_are_replaced, close_while_limited_workers_have_a_backlog,
+    task_timeout_ends_the_task_only, task_timeout_of_the_stopped_the_deaf_and_the_replaced,
+    task_timeout_counts_from_the_tasks_begin, a_full_backlog_holds_the_submitter_up,
+    submitting_takes_no_memory, futures_and_maps_take_no_memory, futures_of_the_dead_do_not_clog_the_pool,
+    submitters_killed_at_random, tail_left_behind_by_a_killed_submitter,
+    positions_outgrow_the_entries_of_the_ring, many_submitters_killed_while_they_wait,
+    a_crash_while_the_ring_is_full, a_crash_in_nested_maps_while_the_ring_is_full,
+    submission_from_many_processes_and_threads, a_task_uses_its_own_pool, use_in_a_forked_child,
+    a_process_with_a_pool_of_its_own, a_task_with_a_pool_of_its_own, a_queue_made_after_the_pool,
+    sizes_of_a_pool, a_pool_of_two_hundred, no_room_for_the_processes, no_room_for_a_replacement,
+    nothing_leaks, descriptors_of_others_stay_open_in_workers, pools_that_another_process_frees,
     tasks_see_the_signal_state_of_the_program, waiting_costs_no_processor_time, interrupted_by_signals,
     close_runs_what_was_accepted, close_leaves_a_submission_to_its_submitter, close_races_with_submission,
     no_new_work_after_the_end, terminate_drops_ten_thousand_tasks, terminate_releases_everybody,
