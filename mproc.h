@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2545
-       Fork helpers               mproc.h:228   mproc.h:2979
-       Locks                      mproc.h:267   mproc.h:1856
-       Recursive lock             mproc.h:305   mproc.h:2071
-       Semaphore                  mproc.h:315   mproc.h:2109
-       Event                      mproc.h:330   mproc.h:2180
-       Condition                  mproc.h:343   mproc.h:2238
-       Barrier                    mproc.h:368   mproc.h:2413
-       Shared values and arrays   mproc.h:384   mproc.h:1981
-       Pipe                       mproc.h:428   mproc.h:3960
-       Queue                      mproc.h:461   mproc.h:3125
-       Ring                       mproc.h:516   mproc.h:4279
-       Pool                       mproc.h:541   mproc.h:4493
-       Files                      mproc.h:671   mproc.h:6448
-       Dump                       mproc.h:706   mproc.h:7025
+       Processes                  mproc.h:151   mproc.h:2546
+       Fork helpers               mproc.h:228   mproc.h:2980
+       Locks                      mproc.h:267   mproc.h:1857
+       Recursive lock             mproc.h:305   mproc.h:2072
+       Semaphore                  mproc.h:315   mproc.h:2110
+       Event                      mproc.h:330   mproc.h:2181
+       Condition                  mproc.h:343   mproc.h:2239
+       Barrier                    mproc.h:368   mproc.h:2414
+       Shared values and arrays   mproc.h:384   mproc.h:1982
+       Pipe                       mproc.h:428   mproc.h:3962
+       Queue                      mproc.h:461   mproc.h:3127
+       Ring                       mproc.h:516   mproc.h:4281
+       Pool                       mproc.h:541   mproc.h:4495
+       Files                      mproc.h:671   mproc.h:6451
+       Dump                       mproc.h:706   mproc.h:7028
        Platform                                 mproc.h:723
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
-       Ports                                    mproc.h:1695
+       Ports                                    mproc.h:1696
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1584,6 +1584,7 @@ static struct mproc__self {
     bool forked;          /* it is not the main program */
     bool detached;        /* its parent was never getppid(): the process between is gone */
     bool tied;            /* it goes down with its parent, and its children with it */
+    bool ending;          /* at_exit has begun */
     bool pidfd_works;
     mproc__child *children;
     mproc__child *own;            /* in a child: its parent's record of it, with the pipe it is tied by */
@@ -1622,7 +1623,7 @@ MPROC__FN void mproc__after_fork_child(void) {
     mproc__self.parent = mproc__self.pid;
     mproc__self.pid = getpid();
     mproc__self.forked = true;
-    mproc__self.detached = false;
+    mproc__self.detached = mproc__self.ending = false;
     mproc__self.started = 0;
     mproc__self.current.pid = mproc__self.pid;
     mproc__own_seat = NULL;
@@ -3105,6 +3106,7 @@ MPROC__FN void mproc__make_last_calls(int least) {
    the main program; a child that calls exit(3) runs it too, on what is its own. */
 MPROC__FN void mproc__at_exit(void) {
     mproc__make_last_calls(0);
+    MPROC__STORE(&mproc__self.ending, true); /* a thread's parallel_for replaces nobody any more */
     if (mproc__self.children != NULL) mproc__flush_stdio();
     pthread_mutex_lock(&mproc__self.lock);
     mproc__end_children(false, 0, MPROC__NEVER);
@@ -6345,22 +6347,21 @@ typedef struct mproc__loop {
     size_t n, next; /* indices, and the next one */
     void (*body)(size_t i, void *ctx);
     void *ctx;
-    size_t at[1]; /* of each process: the index it is at, plus 1 */
+    uint32_t busy[1]; /* of each process: it has not come to the end, and may hold an index */
 } mproc__loop;
 
 /* Forks one of the loop's processes. NULL and *error when that fails. */
 MPROC__FN mproc__child *mproc__loop_fork(mproc__loop *loop, int who, int *error) {
+    MPROC__STORE(&loop->busy[who], 1);
     mproc__child *c = mproc__child_new(MPROC__HELPER, true);
     pid_t pid = c != NULL ? mproc__spawn(c, true) : MPROC_ENOMEM;
     *error = pid < 0 ? (int)pid : 0;
     if (pid != 0) return pid > 0 ? c : NULL;
     mproc__tie(c, SIGKILL);
     mproc__become("", mproc__self.current.name, true);
-    for (size_t i; (i = __atomic_fetch_add(&loop->next, 1, __ATOMIC_SEQ_CST)) < loop->n;) {
-        MPROC__STORE(&loop->at[who], i + 1);
+    for (size_t i; (i = __atomic_fetch_add(&loop->next, 1, __ATOMIC_SEQ_CST)) < loop->n;)
         loop->body(i, loop->ctx);
-        MPROC__STORE(&loop->at[who], 0);
-    }
+    MPROC__STORE(&loop->busy[who], 0);
     mproc_exit(0);
     return NULL;
 }
@@ -6369,8 +6370,8 @@ MPROC__FN mproc__child *mproc__loop_fork(mproc__loop *loop, int who, int *error)
 MPROC__FN bool mproc__loop_join(mproc__loop *loop, mproc__child *c, int who) {
     pthread_mutex_lock(&mproc__self.lock);
     mproc__child_wait(c, MPROC__NEVER);
-    bool well = MPROC__SWAP(&loop->at[who], 0) == 0 && (c->exitcode == 0 || c->exitcode == MPROC_NO_EXITCODE);
-    mproc__child_unlink(c);
+    bool well = MPROC__LOAD(&loop->busy[who]) == 0 && (c->exitcode == 0 || c->exitcode == MPROC_NO_EXITCODE);
+    if (c->users == 0) mproc__child_unlink(c); /* else another thread ends the program */
     pthread_mutex_unlock(&mproc__self.lock);
     return well;
 }
@@ -6381,7 +6382,8 @@ MPROC_DEF int mproc_parallel_for(size_t n, int workers, void (*body)(size_t i, v
     if (error != 0 || n == 0) return error;
     if (workers == 0) workers = mproc_cpu_count();
     if ((size_t)workers > n) workers = (int)n;
-    mproc__loop *loop = (mproc__loop *)mproc__alloc(sizeof *loop + (size_t)workers * sizeof(size_t), true);
+    mproc__loop *loop =
+        (mproc__loop *)mproc__alloc(sizeof *loop + (size_t)workers * sizeof loop->busy[0], true);
     mproc__child **child = (mproc__child **)calloc((size_t)workers, sizeof *child);
     if (loop == NULL || child == NULL) {
         error = MPROC_ENOMEM;
@@ -6395,7 +6397,8 @@ MPROC_DEF int mproc_parallel_for(size_t n, int workers, void (*body)(size_t i, v
     for (int i = 0; i < started; i++) {
         while (child[i] != NULL && !mproc__loop_join(loop, child[i], i)) {
             result = MPROC_ECRASHED;
-            child[i] = MPROC__LOAD(&loop->next) < n ? mproc__loop_fork(loop, i, &error) : NULL;
+            bool more = MPROC__LOAD(&loop->next) < n && !MPROC__LOAD(&mproc__self.ending);
+            child[i] = more ? mproc__loop_fork(loop, i, &error) : NULL;
         }
     }
     if (started > 0 && MPROC__LOAD(&loop->next) < n) result = MPROC_ECRASHED; /* and nobody left to go on */
