@@ -4585,7 +4585,7 @@ struct mproc_pool {
     pid_t supervisor, creator;
     uint64_t child; /* the creator's record of the supervisor: its pid may be another's by and by */
     mproc_pool_options options;
-    char name[40], progress[40]; /* copies: other processes may not have the memory of who made the pool */
+    char name[40], progress[80]; /* copies: other processes may not have the memory of who made the pool */
     int workers;
     mproc_pool_counts counts; /* kept by the supervisor; done, failed: of workers that have ended */
     mproc__worker *worker;    /* workers of them */
