@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2546
-       Fork helpers               mproc.h:228   mproc.h:2980
-       Locks                      mproc.h:267   mproc.h:1857
-       Recursive lock             mproc.h:305   mproc.h:2072
-       Semaphore                  mproc.h:315   mproc.h:2110
-       Event                      mproc.h:330   mproc.h:2181
-       Condition                  mproc.h:343   mproc.h:2239
-       Barrier                    mproc.h:368   mproc.h:2414
-       Shared values and arrays   mproc.h:384   mproc.h:1982
-       Pipe                       mproc.h:428   mproc.h:3962
-       Queue                      mproc.h:461   mproc.h:3127
-       Ring                       mproc.h:516   mproc.h:4281
-       Pool                       mproc.h:541   mproc.h:4495
-       Files                      mproc.h:671   mproc.h:6451
-       Dump                       mproc.h:706   mproc.h:7028
-       Platform                                 mproc.h:723
-       Arena                                    mproc.h:1151
-       This process                             mproc.h:1537
-       Ports                                    mproc.h:1696
+       Processes                  mproc.h:151   mproc.h:2547
+       Fork helpers               mproc.h:228   mproc.h:2981
+       Locks                      mproc.h:267   mproc.h:1858
+       Recursive lock             mproc.h:305   mproc.h:2073
+       Semaphore                  mproc.h:315   mproc.h:2111
+       Event                      mproc.h:330   mproc.h:2182
+       Condition                  mproc.h:343   mproc.h:2240
+       Barrier                    mproc.h:368   mproc.h:2415
+       Shared values and arrays   mproc.h:384   mproc.h:1983
+       Pipe                       mproc.h:428   mproc.h:3963
+       Queue                      mproc.h:461   mproc.h:3128
+       Ring                       mproc.h:516   mproc.h:4282
+       Pool                       mproc.h:541   mproc.h:4496
+       Files                      mproc.h:672   mproc.h:6454
+       Dump                       mproc.h:707   mproc.h:7031
+       Platform                                 mproc.h:724
+       Arena                                    mproc.h:1152
+       This process                             mproc.h:1538
+       Ports                                    mproc.h:1697
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -595,8 +595,9 @@ MPROC_DEF int mproc_pool_submit(mproc_pool *pool, mproc_task task, const void *a
                                 double timeout);
 
 /* Runs task on each of n items of in (as qsort takes them), results to out; waits. Arrays that lie in
-   shared memory are used where they are, others are copied. 0, or the error of the first item that failed:
-   the others still ran. out may be NULL when out_size is 0. */
+   shared memory are used where they are, and by tasks that are under way yet should the caller be killed;
+   others are copied, and all those of a map within a task. 0, or the error of the first item that failed: the
+   others still ran. out may be NULL when out_size is 0. */
 MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, size_t n, size_t in_size,
                              void *out, size_t out_size);
 
@@ -6031,11 +6032,13 @@ MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, 
     mproc__job job = mproc__job_of(task, in, in_size, out_size);
     if (out == NULL && out_size != 0 && n != 0) return MPROC_EINVAL;
     if (mproc__worker_is_deep(pool)) return -EDEADLK;
-    if (mproc__in_arena(out)) job.out = (char *)out;
+    /* It stays until the last task has ended. An iterator's array does not; nor, should its worker be killed,
+       what a task has from its caller, and its chunks run yet. */
+    bool stays = mproc__me.pool == NULL;
+    if (stays && mproc__in_arena(out)) job.out = (char *)out;
     int failed = 0, error = mproc__iter_begin(&it, pool, &job, n);
     if (error != 0) return error;
-    it.job.in_place =
-        mproc__in_arena(in); /* it stays until the last task has ended; an iterator's does not */
+    it.job.in_place = stays && mproc__in_arena(in);
     it.ahead = MPROC__WINDOW;
     const void *before = mproc__uses(pool); /* while it takes results, too: they go with the pool */
     while ((error = mproc__iter_feed(&it, MPROC__NEVER)) == 0 && it.head < it.tail) {
