@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3128
        Ring                       mproc.h:516   mproc.h:4282
        Pool                       mproc.h:541   mproc.h:4496
-       Files                      mproc.h:672   mproc.h:6454
-       Dump                       mproc.h:707   mproc.h:7031
+       Files                      mproc.h:672   mproc.h:6452
+       Dump                       mproc.h:707   mproc.h:7029
        Platform                                 mproc.h:724
        Arena                                    mproc.h:1152
        This process                             mproc.h:1538
@@ -4571,7 +4571,7 @@ typedef struct mproc__worker {
     uint32_t depth;                   /* of current: tasks that wait for tasks */
     uint32_t current[MPROC__NESTING]; /* slot + 1 it claims or runs */
     int64_t began[MPROC__NESTING];    /* when, if there is a time limit */
-    mproc__tally tally, next_tally;   /* folded: see mproc__worker_count */
+    mproc__tally tally, next_tally;   /* its own and its forerunners': see mproc__worker_prepare_count */
 } mproc__worker;
 
 struct mproc_pool {
@@ -5072,13 +5072,11 @@ MPROC__FN void mproc__worker_ended(mproc__supervisor *s, mproc__worker *w, int c
     kill(-(pid_t)w->pid, SIGKILL);
     for (int i = MPROC__NESTING - 1; i >= 0; i--)
         if (w->current[i] != 0) mproc__task_lost(s, w, mproc__slot(pool, w->current[i] - 1), code);
-    pool->counts.done += w->tally.done;
-    pool->counts.failed += w->tally.failed;
     mproc__pool_ring(pool); /* it may have died before it did */
     if (w->ready) s->failures = 0;
     else if (pool->options.initializer != NULL)
-        s->failures += code == -SIGKILL ? 1 : 2; /* it may not be to blame */
-    memset(w, 0, sizeof *w);
+        s->failures += code == -SIGKILL ? 1 : 2;  /* it may not be to blame */
+    memset(w, 0, offsetof(mproc__worker, tally)); /* the next one in this record goes on counting */
     s->alive--;
 }
 
