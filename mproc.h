@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2547
-       Fork helpers               mproc.h:228   mproc.h:2981
-       Locks                      mproc.h:267   mproc.h:1858
-       Recursive lock             mproc.h:305   mproc.h:2073
-       Semaphore                  mproc.h:315   mproc.h:2111
-       Event                      mproc.h:330   mproc.h:2182
-       Condition                  mproc.h:343   mproc.h:2240
-       Barrier                    mproc.h:368   mproc.h:2415
-       Shared values and arrays   mproc.h:384   mproc.h:1983
-       Pipe                       mproc.h:428   mproc.h:3963
-       Queue                      mproc.h:461   mproc.h:3128
-       Ring                       mproc.h:516   mproc.h:4282
-       Pool                       mproc.h:541   mproc.h:4496
-       Files                      mproc.h:672   mproc.h:6452
-       Dump                       mproc.h:707   mproc.h:7029
-       Platform                                 mproc.h:724
-       Arena                                    mproc.h:1152
-       This process                             mproc.h:1538
-       Ports                                    mproc.h:1697
+       Processes                  mproc.h:151   mproc.h:2550
+       Fork helpers               mproc.h:228   mproc.h:2984
+       Locks                      mproc.h:267   mproc.h:1861
+       Recursive lock             mproc.h:305   mproc.h:2076
+       Semaphore                  mproc.h:315   mproc.h:2114
+       Event                      mproc.h:330   mproc.h:2185
+       Condition                  mproc.h:343   mproc.h:2243
+       Barrier                    mproc.h:368   mproc.h:2418
+       Shared values and arrays   mproc.h:384   mproc.h:1986
+       Pipe                       mproc.h:428   mproc.h:3966
+       Queue                      mproc.h:461   mproc.h:3131
+       Ring                       mproc.h:516   mproc.h:4285
+       Pool                       mproc.h:541   mproc.h:4499
+       Files                      mproc.h:674   mproc.h:6468
+       Dump                       mproc.h:709   mproc.h:7045
+       Platform                                 mproc.h:726
+       Arena                                    mproc.h:1154
+       This process                             mproc.h:1541
+       Ports                                    mproc.h:1700
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -636,7 +636,7 @@ MPROC_DEF int mproc_future_cancel(mproc_future *future);
 
 /* callback(future, ctx) is called once, when the task is done, from one of this process's later calls on the
    pool or its futures (from this one if it is done already), or never if the future is freed before; it may
-   free the future. 0; -ENOMEM. */
+   free the future or an iterator, but not the pool. 0; -ENOMEM. */
 MPROC_DEF int mproc_future_on_done(mproc_future *future, void (*callback)(mproc_future *, void *ctx),
                                    void *ctx);
 
@@ -646,7 +646,8 @@ MPROC_DEF int mproc_future_free(mproc_future *future);
 
 /* close: no more tasks, what is accepted still runs. join: waits until it has and the workers are gone;
    -EBUSY before close or terminate. terminate: kills the workers now; what has not finished gets
-   MPROC_ECANCELED. free: terminates first if need be. Each 0, also when done before. */
+   MPROC_ECANCELED. free: terminates first if need be; -EBUSY within a callback. Each 0, also when done
+   before. */
 MPROC_DEF int mproc_pool_close(mproc_pool *pool);
 MPROC_DEF int mproc_pool_join(mproc_pool *pool, double timeout);
 MPROC_DEF int mproc_pool_terminate(mproc_pool *pool);
@@ -656,8 +657,9 @@ MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out); /* a s
 
 /* For poll(2) in the process that made the pool (-EPERM in others): readable while a callback is due, a task
    with a future is done and this process has not asked after it (get, wait, ready and so on), or an iterator
-   has its next item; once too often now and then. With futures and an iterator at once call mproc_iter_next
-   last, until it waits. Hung up (POLLHUP) when the pool is over. The library's: do not read. */
+   has its next item; once too often now and then, until the next call on the pool. With futures and an
+   iterator at once call mproc_iter_next last, until it waits. Hung up (POLLHUP) when the pool is over. The
+   library's: do not read. */
 MPROC_DEF int mproc_pool_fd(mproc_pool *pool);
 
 /* Runs body(0, ctx) to body(n - 1, ctx) in workers forked for it (0: mproc_cpu_count()), each index once, and
@@ -1515,7 +1517,8 @@ MPROC__FN void mproc__waits_on(const void *object) {
     if (s != NULL) MPROC__STORE(&s->waiting, (uintptr_t)object);
 }
 
-/* The pool that a map or an iterator of this thread is at from now; returns which it was before. */
+/* The pool that a map, an iterator or a callback of this thread is at from now; returns which it was before.
+ */
 MPROC__FN const void *mproc__uses(const void *pool) {
     mproc__seat *s = mproc__seat_get();
     if (s == NULL) return NULL;
@@ -5490,8 +5493,7 @@ MPROC_DEF mproc_pool *mproc_pool_new(int workers) {
 
 /* Submitting */
 
-MPROC__FN bool mproc__pool_hush(mproc_pool *pool); /* see Callbacks */
-MPROC__FN void mproc__pool_turn(mproc_pool *pool, bool rung);
+MPROC__FN void mproc__pool_turn(mproc_pool *pool); /* see Callbacks */
 
 MPROC__FN size_t mproc__round16(size_t n) { return (n + 15) & ~(size_t)15; }
 
@@ -5630,7 +5632,7 @@ MPROC_DEF int mproc_pool_submit(mproc_pool *pool, mproc_task task, const void *a
     int error;
     mproc__job job = mproc__job_of(task, arg, arg_size, 0);
     if (!mproc__job_is_sound(pool, &job) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
-    mproc__pool_turn(pool, mproc__pool_hush(pool));
+    mproc__pool_turn(pool);
     job.detached = 1;
     mproc__pool_hand_in(pool, &job, deadline, &error);
     return error;
@@ -5740,35 +5742,42 @@ MPROC__FN int mproc__future_revoke(mproc_future *f) {
     return error;
 }
 
-/* First in every call on a pool: silences the descriptor. True: it had rung, or was about to; the byte may
-   come late, so it is looked for each time. Whoever finishes a task afterwards rings again. */
-MPROC__FN bool mproc__pool_hush(mproc_pool *pool) {
-    int fd[2];
-    char bytes[16];
-    if (!MPROC__LOAD(&pool->fd_wanted) || pool->creator != mproc__self.pid) return false;
-    if (mproc__port_fds(&pool->bell, fd) != 0) return false;
-    bool rung = false;
-    while (read(fd[0], bytes, sizeof bytes) > 0) rung = true;
-    return MPROC__SWAP(&pool->fd_rung, 0) != 0 || rung;
-}
-
 MPROC__FN void mproc__iters_remind(mproc_pool *pool); /* see Map and iterators */
 
+/* Silences the descriptor and rings again for what else there is to tell; whoever finishes a task afterwards
+   rings, too. At the end of a call, when what it took is no news any more, and not before it waits: another
+   thread may be at the descriptor. The byte may come late, so it is looked for each time. */
+MPROC__FN void mproc__pool_hush(mproc_pool *pool) {
+    int fd[2];
+    char bytes[16];
+    bool rung = false;
+    if (!MPROC__LOAD(&pool->fd_wanted) || pool->creator != mproc__self.pid) return;
+    if (mproc__port_fds(&pool->bell, fd) != 0) return;
+    while (read(fd[0], bytes, sizeof bytes) > 0) rung = true;
+    if (MPROC__SWAP(&pool->fd_rung, 0) == 0 && !rung) return;
+    mproc__pool_remind(pool);
+    mproc__iters_remind(pool);
+}
+
 /* Last in every call on a pool: runs the callbacks that are due, but not from within a callback, which would
-   go as deep as there are callbacks. rung: what hush said. */
-MPROC__FN void mproc__pool_turn(mproc_pool *pool, bool rung) {
+   go as deep as there are callbacks. They may free futures and iterators, but not the pool. */
+MPROC__FN void mproc__pool_turn(mproc_pool *pool) {
     static __thread bool within;
-    if (mproc__callbacks.first != NULL) mproc__pool_lives(pool); /* or they are due because it does not */
-    for (mproc__callback *c; !within && mproc__callbacks.first != NULL; mproc__callback_end(c)) {
-        if ((c = mproc__callback_take(pool, NULL, false)) == NULL) break;
-        if (mproc__callback_void(c)) continue;
-        MPROC__STORE(&c->future->told, 1);
+    const void *before = NULL;
+    bool any = mproc__callbacks.first != NULL && !within;
+    if (any) mproc__pool_lives(pool); /* or they are due because it does not */
+    if (any) before = mproc__uses(pool);
+    for (mproc__callback *c; any && (c = mproc__callback_take(pool, NULL, false)) != NULL;) {
         within = true;
-        c->call(c->future, c->ctx);
+        if (!mproc__callback_void(c)) {
+            MPROC__STORE(&c->future->told, 1);
+            c->call(c->future, c->ctx);
+        }
         within = false;
+        mproc__callback_end(c);
     }
-    if (rung) mproc__pool_remind(pool);
-    if (rung) mproc__iters_remind(pool);
+    if (any) mproc__uses(before);
+    mproc__pool_hush(pool);
 }
 
 MPROC_DEF int mproc_future_on_done(mproc_future *future, void (*callback)(mproc_future *, void *ctx),
@@ -5786,7 +5795,7 @@ MPROC_DEF int mproc_future_on_done(mproc_future *future, void (*callback)(mproc_
     while (*link != NULL) link = &(*link)->next;
     *link = c;
     pthread_mutex_unlock(&mproc__callbacks.lock);
-    mproc__pool_turn(future->pool, false);
+    mproc__pool_turn(future->pool);
     return 0;
 }
 
@@ -5845,11 +5854,10 @@ MPROC__FN int mproc__future_end(mproc_future *f, void *result, double timeout, b
     int64_t deadline;
     if (!mproc__is_future(f) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     mproc_pool *pool = f->pool;
-    bool rung = mproc__pool_hush(pool);
     int error = mproc__future_await(f, deadline);
     mproc__future_look(f);
     if (error == 0 && get) error = mproc__item_take(f, 0, result, f->error);
-    mproc__pool_turn(pool, rung); /* last: a callback may free the future */
+    mproc__pool_turn(pool); /* last: a callback may free the future */
     return error;
 }
 
@@ -5860,14 +5868,15 @@ MPROC_DEF int mproc_future_get(mproc_future *future, void *result, double timeou
     return mproc__future_end(future, result, timeout, true);
 }
 MPROC_DEF bool mproc_future_ready(mproc_future *future) { return mproc_future_wait(future, 0) == 0; }
-
 MPROC_DEF bool mproc_future_successful(mproc_future *future) {
-    return mproc__is_future(future) && mproc__future_look(future) && future->error == 0;
+    return mproc_future_get(future, NULL, 0) == 0;
 }
 
 MPROC_DEF int mproc_future_code(mproc_future *future) {
     if (!mproc__is_future(future)) return MPROC_EINVAL;
-    return mproc__future_look(future) ? future->single.code : MPROC_EAGAIN;
+    int code = mproc__future_look(future) ? future->single.code : MPROC_EAGAIN;
+    mproc__pool_turn(future->pool);
+    return code;
 }
 
 /* Cancels a task that no worker has begun; no if one has. */
@@ -5880,28 +5889,38 @@ MPROC__FN bool mproc__future_withdraw(mproc_future *f) {
 
 MPROC_DEF int mproc_future_cancel(mproc_future *future) {
     if (!mproc__is_future(future)) return MPROC_EINVAL;
-    for (;;) {
-        if (mproc__future_withdraw(future)) return 0;
-        if (mproc__is_done(future)) return future->error == MPROC_ECANCELED ? 0 : -EALREADY;
+    mproc_pool *pool = future->pool;
+    int error = MPROC_ETIMEDOUT;
+    while (error == MPROC_ETIMEDOUT && !mproc__future_withdraw(future) && !mproc__is_done(future)) {
         MPROC__STORE(&future->cancel, 1);
-        mproc__supervisor_call(future->pool);
-        int error = mproc__future_await(future, mproc__now() + MPROC__SLICE);
-        if (error != 0 && error != MPROC_ETIMEDOUT) return error;
+        mproc__supervisor_call(pool);
+        error = mproc__future_await(future, mproc__now() + MPROC__SLICE);
     }
+    if (mproc__future_look(future)) error = future->error == MPROC_ECANCELED ? 0 : -EALREADY;
+    mproc__pool_turn(pool);
+    return error;
+}
+
+/* Gives a future up; the descriptor may have rung for it yet. */
+MPROC__FN int mproc__future_drop(mproc_future *f) {
+    if (mproc__awaited(f)) return MPROC_EBUSY;
+    int error = mproc__future_revoke(f);
+    if (error != 0) return error;
+    for (mproc__callback *c; (c = mproc__callback_take(NULL, f, true)) != NULL;) free(c);
+    uint64_t before = MPROC__LOAD(&f->word); /* its generation: later the slot may be another's */
+    MPROC__STORE(&f->job.detached, 1);
+    uint64_t done = mproc__word(before, MPROC__DONE, 0);
+    if (MPROC__LOAD(&f->word) == done) mproc__slot_release(f, done);
+    return 0;
 }
 
 MPROC_DEF int mproc_future_free(mproc_future *future) {
     if (future == NULL) return 0;
     if (!mproc__is_future(future)) return MPROC_EINVAL;
-    if (mproc__awaited(future)) return MPROC_EBUSY;
-    int error = mproc__future_revoke(future);
-    if (error != 0) return error;
-    for (mproc__callback *c; (c = mproc__callback_take(NULL, future, true)) != NULL;) free(c);
-    uint64_t before = MPROC__LOAD(&future->word); /* its generation: later the slot may be another's */
-    MPROC__STORE(&future->job.detached, 1);
-    uint64_t done = mproc__word(before, MPROC__DONE, 0);
-    if (MPROC__LOAD(&future->word) == done) mproc__slot_release(future, done);
-    return 0;
+    mproc_pool *pool = future->pool;
+    int error = mproc__future_drop(future);
+    if (error == 0) mproc__pool_hush(pool);
+    return error;
 }
 
 /* Map and iterators */
@@ -6005,7 +6024,7 @@ MPROC__FN int mproc__iter_flush(mproc_iter *it) {
 /* All of the chunk at the head has been taken. */
 MPROC__FN void mproc__iter_drop(mproc_iter *it) {
     it->position = 0;
-    mproc_future_free(*mproc__iter_at(it, it->head++));
+    mproc__future_drop(*mproc__iter_at(it, it->head++));
 }
 
 /* Takes the chunk at the head of a map, to out. 0, or the error of its first item that failed. */
@@ -6046,7 +6065,7 @@ MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, 
     }
     mproc__uses(before);
     pthread_mutex_destroy(&it.lock);
-    mproc__pool_turn(pool, false);
+    mproc__pool_turn(pool);
     return failed != 0 ? failed : error;
 }
 
@@ -6130,24 +6149,24 @@ MPROC__FN bool mproc__iter_lives(const mproc_iter *it) {
     return mproc__is_pool(it->pool) && it->pool->bell.serial == it->serial;
 }
 
-/* Seen from any thread, has it its next item? If the lock is taken, chunks are being handed in: there will be
-   news. */
-MPROC__FN bool mproc__iter_ready(mproc_iter *it) {
-    if (pthread_mutex_trylock(&it->lock) != 0) return false;
+/* Would the next item be given at once? */
+MPROC__FN bool mproc__iter_has_next(mproc_iter *it) {
     size_t end = it->unordered && it->position == 0 ? it->tail : it->head + 1;
     bool ready = false;
     for (size_t i = it->head; i < it->tail && i < end && !ready; i++)
         ready = mproc__is_done(*mproc__iter_at(it, i));
-    pthread_mutex_unlock(&it->lock);
     return ready;
 }
 
 /* Like mproc__pool_remind, for what this process's iterators have ready. If another thread is at their list,
-   it rings once too often rather than wait. */
+   it rings once too often rather than wait; if one hands in an iterator's chunks, there will be news. */
 MPROC__FN void mproc__iters_remind(mproc_pool *pool) {
     bool busy = pthread_mutex_trylock(&mproc__iters_lock) != 0, ready = busy;
-    for (mproc_iter *it = busy ? NULL : mproc__iters; it != NULL && !ready; it = it->next)
-        ready = it->pool == pool && mproc__iter_lives(it) && mproc__iter_ready(it);
+    for (mproc_iter *it = busy ? NULL : mproc__iters; it != NULL && !ready; it = it->next) {
+        if (it->pool != pool || !mproc__iter_lives(it) || pthread_mutex_trylock(&it->lock) != 0) continue;
+        ready = mproc__iter_has_next(it);
+        pthread_mutex_unlock(&it->lock);
+    }
     if (!busy) pthread_mutex_unlock(&mproc__iters_lock);
     if (ready) mproc__pool_ring(pool);
 }
@@ -6163,19 +6182,15 @@ MPROC__FN int mproc__iter_enter(mproc_iter *it, const void **before) {
     return known && it->head == it->tail && it->given == it->n ? MPROC_ECLOSED : MPROC_EINVAL;
 }
 
-/* Would the next item be given at once? */
-MPROC__FN bool mproc__iter_has_next(mproc_iter *it) {
-    if (it->head == it->tail) return false;
-    if (it->unordered && it->position == 0) return mproc__iter_pick(it);
-    return mproc__is_done(mproc__iter_head(it));
-}
-
-/* Waits until the chunk at the head is the one to take from. */
+/* Waits until the chunk at the head is the one to take from. A worker first runs one that nobody has begun.
+ */
 MPROC__FN int mproc__iter_await(mproc_iter *it, int64_t deadline) {
     mproc_pool *pool = it->pool;
-    if (!it->unordered || it->position > 0 || mproc__own_worker(pool) != NULL)
-        return mproc__future_await(mproc__iter_head(it), deadline);
+    if (!it->unordered || it->position > 0) return mproc__future_await(mproc__iter_head(it), deadline);
     if (mproc__iter_pick(it)) return 0;
+    if (deadline == MPROC__NEVER && mproc__worker_is_deep(pool)) return -EDEADLK;
+    bool ran = deadline == 0;
+    for (size_t i = it->head; i < it->tail && !ran; i++) ran = mproc__worker_runs_own(*mproc__iter_at(it, i));
     return mproc__pool_wait(pool, pool, &pool->any, mproc__iter_pick, it, deadline);
 }
 
@@ -6199,7 +6214,6 @@ MPROC__FN ssize_t mproc__iter_refused(mproc_iter *it, int error) {
 }
 
 MPROC__FN ssize_t mproc__iter_step(mproc_iter *iter, void *out, int64_t deadline) {
-    mproc__pool_turn(iter->pool, false);
     int error = mproc__iter_feed(iter, deadline);
     if (error != 0) return mproc__iter_refused(iter, error);
     if (iter->head == iter->tail) return MPROC_ECLOSED;
@@ -6217,9 +6231,8 @@ MPROC_DEF ssize_t mproc_iter_next(mproc_iter *iter, void *out, double timeout) {
     int error = mproc__iter_enter(iter, &before);
     if (error != 0) return error;
     mproc_pool *pool = iter->pool;
-    bool rung = mproc__pool_hush(pool);
     ssize_t taken = mproc__iter_step(iter, out, deadline);
-    mproc__pool_turn(pool, rung);
+    mproc__pool_turn(pool); /* last: a callback may free the iterator */
     mproc__uses(before);
     return taken;
 }
@@ -6236,6 +6249,7 @@ MPROC_DEF int mproc_iter_free(mproc_iter *iter) {
         mproc__future_withdraw(mproc__iter_head(iter));
         mproc__iter_drop(iter);
     }
+    if (uses) mproc__pool_hush(iter->pool);
     if (uses) mproc__uses(before);
     pthread_mutex_destroy(&iter->lock);
     free(iter);
@@ -6259,7 +6273,7 @@ MPROC__FN bool mproc__pool_is_over(void *pool) { return MPROC__LOAD(&((mproc_poo
 MPROC__FN int mproc__pool_await_end(mproc_pool *pool, int64_t deadline) {
     int error = mproc__pool_wait(pool, pool, &pool->watch, mproc__pool_is_over, pool, deadline);
     if (error == 0) mproc__pool_bury(pool);
-    mproc__pool_turn(pool, false);
+    mproc__pool_turn(pool);
     return error;
 }
 
@@ -6302,6 +6316,7 @@ MPROC__FN int mproc__pool_revoke(mproc_pool *pool) {
 
 MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
     if (pool == NULL) return 0;
+    if (mproc__own_seat != NULL && mproc__own_seat->at_pool == (uintptr_t)pool) return MPROC_EBUSY;
     int error = mproc_pool_terminate(pool);
     if (error != 0) return error;
     int64_t end = mproc__now() + MPROC__SECOND; /* they are waking up */
@@ -6325,16 +6340,17 @@ MPROC__FN mproc__tally mproc__worker_tally(const mproc_pool *pool, const mproc__
 
 MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
     if (!mproc__is_pool(pool) || out == NULL) return MPROC_EINVAL;
-    mproc__pool_turn(pool, mproc__pool_hush(pool));
+    mproc__pool_turn(pool);
+    bool lives = mproc__pool_lives(pool);
     *out = pool->counts;
-    out->pending = mproc__ready_length(pool);
+    out->pending = lives ? mproc__ready_length(pool) : 0;
     for (int i = 0; i < pool->workers; i++) {
         const mproc__worker *w = &pool->worker[i];
         mproc__tally tally = mproc__worker_tally(pool, w);
         out->done += tally.done;
         out->failed += tally.failed;
-        out->workers += w->pid != 0;
-        out->running += w->pid != 0 && w->current[0] != 0;
+        out->workers += lives && w->pid != 0;
+        out->running += lives && w->pid != 0 && w->current[0] != 0;
     }
     return 0;
 }

@@ -93,6 +93,98 @@ START_TEST(imap_unordered_does_not_wait_for_the_slow) {
 }
 END_TEST
 
+static int next_within_a_task(const void *arg, void *result) {
+    static const int items[3] = {0, 1, 2};
+    mproc_pool *pool = *(mproc_pool *const *)arg;
+    mproc_iter *it = mproc_pool_imap_unordered(pool, gate_for_zero, items, 3, sizeof(int), sizeof(int));
+    int out;
+    while (it != NULL && GET(board->started) == 0) nap(0.001); /* the other worker has the slow one */
+    *(ssize_t *)result = mproc_iter_next(it, &out, 5);
+    SET(board->open, 1);
+    return mproc_iter_free(it);
+}
+START_TEST(imap_unordered_within_a_task) { /* that does not wait for the slow one either */
+    new_board();
+    mproc_pool *pool = pool_of(2);
+    ssize_t index = 0;
+    ck_assert_int_eq(mproc_pool_apply(pool, next_within_a_task, &pool, sizeof pool, &index, sizeof index), 0);
+    ck_assert(index == 1 || index == 2);
+    free_pool(pool);
+}
+END_TEST
+
+/* A task maps into its own result and is killed; chunks of that map run yet. */
+enum { INNER = 64, OUTER_SIZE = 8192 };
+static int gate_and_scribble(const void *arg, void *result) {
+    (void)arg;
+    ADD(board->started, 1);
+    while (!GET(board->open)) nap(0.001);
+    memset(result, 0x5a, OUTER_SIZE / INNER);
+    return 0;
+}
+static int map_into_result(const void *arg, void *result) {
+    int in[INNER] = {0};
+    SET(board->child, getpid());
+    return mproc_pool_map(*(mproc_pool *const *)arg, gate_and_scribble, in, INNER, sizeof(int), result,
+                          OUTER_SIZE / INNER);
+}
+START_TEST(a_killed_tasks_map_leaves_alone_what_lies_where_its_result_lay) {
+    enum { ARRAYS = 8 };
+    char *array[ARRAYS];
+    new_board();
+    mproc_pool *pool = pool_of(3);
+    mproc_future *future = mproc_pool_apply_async(pool, map_into_result, &pool, sizeof pool, OUTER_SIZE);
+    NEED(future);
+    EVENTUALLY(GET(board->started) == 2 + 1); /* the task waits for a chunk that it runs itself */
+    kill(GET(board->child), SIGKILL);
+    ck_assert_int_eq(finish(future, NULL), MPROC_ECRASHED);
+    for (int i = 0; i < ARRAYS; i++)
+        NEED(array[i] = memset(mproc_array_new(char, OUTER_SIZE), 7, OUTER_SIZE));
+    SET(board->open, 1);
+    EVENTUALLY(counts_of(pool).done == INNER - 1 && is_idle(pool));
+    for (int i = 0; i < ARRAYS; i++) {
+        for (int k = 0; k < OUTER_SIZE; k++) ck_assert_int_eq(array[i][k], 7);
+        ck_assert_int_eq(mproc_free(array[i]), 0);
+    }
+    free_pool(pool);
+}
+END_TEST
+
+/* Each worker leaves after one task, and its count goes over to the next one without a gap. */
+START_TEST(counts_never_go_back) {
+    enum { N = 500 };
+    mproc_pool_counts counts = {0};
+    size_t last = 0, back = 0;
+    mproc_pool *pool = pool_with((mproc_pool_options){.workers = 2, .max_tasks_per_worker = 1});
+    for (int i = 0; i < N; i++) ck_assert_int_eq(mproc_pool_submit(pool, nothing, NULL, 0, 10), 0);
+    for (double give_up = now() + 20; counts.done < N && now() < give_up; last = counts.done)
+        for (int look = 0; look < 1000; look++, last = counts.done)
+            if (mproc_pool_stats(pool, &counts) == 0) back += counts.done < last;
+    ck_assert_uint_eq(counts.done, N);
+    ck_assert_uint_eq(back, 0);
+    free_pool(pool);
+}
+END_TEST
+
+START_TEST(counts_of_a_pool_that_is_over) {
+    for (int way = 0; way < 2; way++) {
+        new_board();
+        adopt_orphans();
+        mproc_pool *pool = pool_of(1);
+        mproc_future *future = begin(pool, gate, 0, 0);
+        EVENTUALLY(GET(board->started) == 1);
+        for (int i = 0; i < 3; i++) ck_assert_int_eq(mproc_pool_submit(pool, nothing, NULL, 0, 10), 0);
+        ck_assert_uint_eq(counts_of(pool).pending, 3);
+        if (way == 0) ck_assert_int_eq(mproc_pool_terminate(pool), 0);
+        else kill(supervisor(), SIGKILL);
+        ck_assert_int_eq(finish(future, NULL), way == 0 ? MPROC_ECANCELED : MPROC_EBROKEN);
+        mproc_pool_counts counts = counts_of(pool);
+        ck_assert_uint_eq(counts.workers + counts.running + counts.pending, 0);
+        ck_assert_int_eq(mproc_pool_free(pool), 0);
+    }
+}
+END_TEST
+
 START_TEST(imap_next_in_time_or_later) { /* POOL-37, EXEC-03 */
     new_board();
     fill_squares();
@@ -857,10 +949,43 @@ START_TEST(a_future_freed_while_a_thread_is_in_its_callback) {
     }
     ck_assert_int_eq(mproc_future_free(future), MPROC_EBUSY);
     ck_assert_int_eq(mproc_future_wait(future, 0), 0); /* other calls do not wait for it */
+    ck_assert_int_eq(mproc_pool_free(pool), MPROC_EBUSY);
     SET(board->open, 1);
     ck_assert_int_eq(call_end(&call), 0);
     ck_assert_int_eq(freed, 0);
     ck_assert_int_eq(mproc_future_free(future), MPROC_EINVAL);
+    free_pool(pool);
+}
+END_TEST
+
+struct frees {
+    mproc_iter *it;
+    mproc_pool *pool;
+    int iter_freed, pool_freed;
+};
+static void free_all(mproc_future *future, void *ctx) {
+    struct frees *f = ctx;
+    f->iter_freed = mproc_iter_free(f->it);
+    f->pool_freed = mproc_pool_free(f->pool);
+    ck_assert_int_eq(mproc_future_free(future), 0);
+}
+/* It may free the iterator whose call it is called from, but not the pool. */
+START_TEST(a_callback_that_frees_what_is_in_use) {
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    int in[3] = {1, 2, 3}, out = 0;
+    mproc_future *future = begin(pool, gate, 0, 0);
+    mproc_iter *it = mproc_pool_imap(pool, square, in, 3, sizeof(int), sizeof(int));
+    NEED(it);
+    struct frees frees = {it, pool, 1, 1};
+    ck_assert_int_eq(mproc_future_on_done(future, free_all, &frees), 0);
+    SET(board->open, 1);
+    ck_assert_int_eq(mproc_iter_next(it, &out, MPROC_FOREVER), 0);
+    ck_assert_int_eq(out, 1);
+    ck_assert_int_eq(frees.iter_freed, 0);
+    ck_assert_int_eq(frees.pool_freed, MPROC_EBUSY);
+    ck_assert_int_eq(mproc_iter_free(it), MPROC_EINVAL);
+    expect_works(pool);
     free_pool(pool);
 }
 END_TEST
@@ -1068,6 +1193,62 @@ START_TEST(pool_fd_is_for_the_makers_results) {
     EVENTUALLY(is_idle(pool) && !is_readable(fd, 0));
     kill(child, SIGKILL);
     ck_assert_int_eq(mproc_wait(child, NULL, MPROC_FOREVER), 0);
+    free_pool(pool);
+}
+END_TEST
+
+/* With nothing outstanding it falls silent without a further call: a loop that asks after what it has, and
+   that is nothing, would turn for ever. (Now and then a byte comes late, so not each round counts.) */
+START_TEST(pool_fd_falls_silent_after_every_call) {
+    enum { WAYS = 7, ROUNDS = 10 };
+    new_board();
+    SET(board->open, 1);
+    mproc_pool *pool = pool_of(1);
+    int fd = mproc_pool_fd(pool), in[3] = {0, 1, 2};
+    for (int way = 0; way < WAYS; way++) {
+        int silent = 0;
+        for (int round = 0; round < ROUNDS; round++) {
+            mproc_future *future = NULL;
+            mproc_iter *it = NULL;
+            if (way < 5) future = begin(pool, nothing, 0, 0);
+            if (way == 0) EVENTUALLY(mproc_future_successful(future));
+            if (way == 1) EVENTUALLY(mproc_future_code(future) == 0);
+            if (way == 2) EVENTUALLY(mproc__is_done(future)); /* and nobody asks */
+            if (way == 3) mproc_future_cancel(future);
+            if (way == 4) ck_assert_int_eq(mproc_future_wait(future, 5), 0);
+            if (way == 5)
+                ck_assert_int_eq(mproc_pool_map(pool, square, in, 3, sizeof(int), in, sizeof(int)), 0);
+            if (way == 6) it = mproc_pool_imap(pool, nothing, in, 3, sizeof(int), 0);
+            if (it != NULL) EVENTUALLY(mproc__is_done(mproc__iter_head(it)));
+            ck_assert_int_eq(mproc_future_free(future), 0);
+            ck_assert_int_eq(mproc_iter_free(it), 0);
+            silent += !is_readable(fd, 10);
+        }
+        ck_assert_msg(silent > 0, "way %d: readable after all %d rounds", way, ROUNDS);
+    }
+    free_pool(pool);
+}
+END_TEST
+
+/* A thread that waits has not taken the news of what others poll for. */
+START_TEST(pool_fd_tells_while_a_thread_waits) {
+    new_board();
+    mproc_pool *pool = pool_of(2);
+    int fd = mproc_pool_fd(pool), in[2] = {1, 2};
+    struct call call = {.function = get_int_call, .pool = pool, .future = begin(pool, gate, 0, 0)};
+    EVENTUALLY(GET(board->started) == 1);
+    mproc_iter *it = mproc_pool_imap(pool, nothing, in, 2, sizeof(int), 0);
+    NEED(it);
+    EVENTUALLY(mproc__is_done(*mproc__iter_at(it, it->tail - 1)) && counts_of(pool).done == 2);
+    ck_assert(is_readable(fd, 2000));
+    call_begin(&call);
+    EVENTUALLY(call_blocks(&call));
+    ck_assert(is_readable(fd, 2000));
+    ck_assert_int_eq(mproc_iter_next(it, NULL, 0), 0);
+    SET(board->open, 1);
+    ck_assert_int_eq(call_end(&call), 0);
+    ck_assert_int_eq(mproc_future_free(call.future), 0);
+    ck_assert_int_eq(mproc_iter_free(it), 0);
     free_pool(pool);
 }
 END_TEST
@@ -1290,6 +1471,36 @@ static void loops_for_ever(void) {
     mproc_parallel_for(100, 3, crash_body, &how);
     for (int i = 0;; i++) mproc_parallel_for(100, 3, slow_body, NULL);
 }
+/* The program ends at once though a thread is in a parallel_for, which forks nobody in place of those that
+   the end of the program kills. */
+static void rest_body(size_t i, void *ctx) {
+    (void)i, (void)ctx;
+    ADD(board->started, 1);
+    nap(30);
+}
+static void *rests(void *arg) {
+    (void)arg;
+    mproc_parallel_for(1000, 8, rest_body, NULL);
+    return NULL;
+}
+static void ends_beside_a_loop(void) {
+    pthread_t thread;
+    MUST(pthread_create(&thread, NULL, rests, NULL) == 0);
+    while (GET(board->started) < 8) nap(0.001);
+    SET(board->ended, 1);
+    exit(0);
+}
+START_TEST(parallel_for_beside_the_end_of_the_program) {
+    for (int i = 0; i < 10; i++) {
+        new_board();
+        program p;
+        launch(&p, ends_beside_a_loop);
+        EVENTUALLY(GET(board->ended) == 1);
+        ck_assert_int_eq(program_ends(&p, 1.5), 0);
+    }
+}
+END_TEST
+
 START_TEST(parallel_for_killed_and_interrupted) {
     adopt_orphans();
     for (int i = 0; i < 2; i++) {
@@ -1698,4 +1909,8 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            imap_of_a_pool_that_was_freed, callbacks_of_what_another_process_freed,
            a_future_freed_while_a_thread_is_in_its_callback,
            pool_fd_stays_readable_while_an_iterator_has_items, a_slot_used_anew_while_its_callback_lasts,
-           free_beside_an_iterator_whatever_its_thread_waits_for, close_of_a_pool_in_the_place_of_a_freed_one)
+           free_beside_an_iterator_whatever_its_thread_waits_for, close_of_a_pool_in_the_place_of_a_freed_one,
+           a_callback_that_frees_what_is_in_use, pool_fd_falls_silent_after_every_call,
+           pool_fd_tells_while_a_thread_waits, imap_unordered_within_a_task,
+           a_killed_tasks_map_leaves_alone_what_lies_where_its_result_lay, counts_never_go_back,
+           counts_of_a_pool_that_is_over, parallel_for_beside_the_end_of_the_program)
