@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3131
        Ring                       mproc.h:516   mproc.h:4285
        Pool                       mproc.h:541   mproc.h:4499
-       Files                      mproc.h:674   mproc.h:6468
-       Dump                       mproc.h:709   mproc.h:7045
+       Files                      mproc.h:674   mproc.h:6471
+       Dump                       mproc.h:709   mproc.h:7048
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1154
        This process                             mproc.h:1541
@@ -5742,6 +5742,13 @@ MPROC__FN int mproc__future_revoke(mproc_future *f) {
     return error;
 }
 
+/* The caller asks whether it is done: then that is no news any more to this process. */
+MPROC__FN bool mproc__future_look(mproc_future *f) {
+    bool done = mproc__is_done(f) || (!mproc__pool_lives(f->pool) && mproc__is_done(f));
+    if (done && f->owner == mproc__own_holder()) MPROC__STORE(&f->told, 1);
+    return done;
+}
+
 MPROC__FN void mproc__iters_remind(mproc_pool *pool); /* see Map and iterators */
 
 /* Silences the descriptor and rings again for what else there is to tell; whoever finishes a task afterwards
@@ -5770,7 +5777,7 @@ MPROC__FN void mproc__pool_turn(mproc_pool *pool) {
     for (mproc__callback *c; any && (c = mproc__callback_take(pool, NULL, false)) != NULL;) {
         within = true;
         if (!mproc__callback_void(c)) {
-            MPROC__STORE(&c->future->told, 1);
+            mproc__future_look(c->future);
             c->call(c->future, c->ctx);
         }
         within = false;
@@ -5840,13 +5847,6 @@ MPROC__FN int mproc__item_take(const mproc_future *f, uint32_t i, void *out, int
     if (error == 0) error = f->items[i].status;
     if (error == 0 && out != NULL) mproc__copy(out, f->job.out + i * size, size);
     return error;
-}
-
-/* The caller asks whether it is done: then that is no news any more. */
-MPROC__FN bool mproc__future_look(mproc_future *f) {
-    bool done = mproc__is_done(f) || (!mproc__pool_lives(f->pool) && mproc__is_done(f));
-    if (done) MPROC__STORE(&f->told, 1);
-    return done;
 }
 
 /* What get and wait have in common: one says what came of the task, the other only that it is done. */
@@ -6376,8 +6376,11 @@ MPROC__FN mproc__child *mproc__loop_fork(mproc__loop *loop, int who, int *error)
     if (pid != 0) return pid > 0 ? c : NULL;
     mproc__tie(c, SIGKILL);
     mproc__become("", mproc__self.current.name, true);
-    for (size_t i; (i = __atomic_fetch_add(&loop->next, 1, __ATOMIC_SEQ_CST)) < loop->n;)
+    pid = mproc__self.pid;
+    for (size_t i; (i = __atomic_fetch_add(&loop->next, 1, __ATOMIC_SEQ_CST)) < loop->n;) {
         loop->body(i, loop->ctx);
+        if (mproc__self.pid != pid) mproc_exit(0); /* a child that the body forked: nobody waits for it */
+    }
     MPROC__STORE(&loop->busy[who], 0);
     mproc_exit(0);
     return NULL;

@@ -1253,6 +1253,25 @@ START_TEST(pool_fd_tells_while_a_thread_waits) {
 }
 END_TEST
 
+/* It is news to the maker though another process has asked already. */
+START_TEST(pool_fd_tells_what_another_process_knows) {
+    mproc_pool *pool = pool_of(1);
+    int fd = mproc_pool_fd(pool);
+    mproc_future *one = begin(pool, nothing, 0, 0), *other = begin(pool, nothing, 0, 0);
+    EVENTUALLY(mproc__is_done(one) && mproc__is_done(other));
+    pid_t child = mproc_fork();
+    if (child == 0) _exit(mproc_future_wait(other, 5) != 0);
+    int code = -1;
+    ck_assert_int_eq(mproc_wait(child, &code, MPROC_FOREVER), 0);
+    ck_assert_int_eq(code, 0);
+    ck_assert(is_readable(fd, 2000));
+    ck_assert_int_eq(finish(one, NULL), 0);
+    ck_assert(is_readable(fd, 2000));
+    ck_assert_int_eq(finish(other, NULL), 0);
+    free_pool(pool);
+}
+END_TEST
+
 static int depth, deepest;
 static void count_depth(mproc_future *future, void *ends) {
     if (++depth > deepest) deepest = depth;
@@ -1448,6 +1467,23 @@ START_TEST(parallel_for_inside_another) {
     ck_assert_int_eq(mproc_parallel_for(8, 2, nested_body, sums), 0);
     for (int i = 0; i < 32; i++) ck_assert_int_eq(sums[i], 2 * (i % 4 + 1));
     ck_assert_int_eq(mproc_free(sums), 0);
+    ck_assert(no_children());
+}
+END_TEST
+
+static void fork_body(size_t i, void *ctx) { /* the child of the first one is not to go on with the others */
+    (void)ctx;
+    ADD(board->ran[i], 1);
+    if (i == 0 && fork() != 0)
+        while (GET(board->open) == 0 && !no_children()) nap(0.001);
+    else if (i == 0) board->child = getpid();
+    else if (GET(board->child) == getpid()) SET(board->open, 1);
+}
+START_TEST(parallel_for_of_a_body_that_forks) {
+    new_board();
+    ck_assert_int_eq(mproc_parallel_for(4, 1, fork_body, NULL), 0);
+    for (int i = 0; i < 4; i++) ck_assert_uint_eq(board->ran[i], 1);
+    ck_assert_int_eq(board->open, 0);
     ck_assert(no_children());
 }
 END_TEST
@@ -1913,4 +1949,5 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            a_callback_that_frees_what_is_in_use, pool_fd_falls_silent_after_every_call,
            pool_fd_tells_while_a_thread_waits, imap_unordered_within_a_task,
            a_killed_tasks_map_leaves_alone_what_lies_where_its_result_lay, counts_never_go_back,
-           counts_of_a_pool_that_is_over, parallel_for_beside_the_end_of_the_program)
+           counts_of_a_pool_that_is_over, pool_fd_tells_what_another_process_knows,
+           parallel_for_of_a_body_that_forks, parallel_for_beside_the_end_of_the_program)
