@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2243
        Barrier                    mproc.h:368   mproc.h:2418
        Shared values and arrays   mproc.h:384   mproc.h:1986
-       Pipe                       mproc.h:428   mproc.h:3966
-       Queue                      mproc.h:461   mproc.h:3131
-       Ring                       mproc.h:516   mproc.h:4285
-       Pool                       mproc.h:541   mproc.h:4499
-       Files                      mproc.h:674   mproc.h:6471
-       Dump                       mproc.h:709   mproc.h:7048
+       Pipe                       mproc.h:428   mproc.h:3980
+       Queue                      mproc.h:461   mproc.h:3145
+       Ring                       mproc.h:516   mproc.h:4299
+       Pool                       mproc.h:541   mproc.h:4513
+       Files                      mproc.h:674   mproc.h:6485
+       Dump                       mproc.h:709   mproc.h:7062
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1154
        This process                             mproc.h:1541
@@ -990,7 +990,7 @@ MPROC__FN int mproc__fd_above_stdio(int fd) {
 
 MPROC__FN void mproc__close(int *fd) {
     if (*fd >= 0) close(*fd);
-    *fd = -1;
+    MPROC__STORE(fd, -1);
 }
 
 MPROC__FN int mproc__pair_above_stdio(int fd[2]) {
@@ -1246,8 +1246,8 @@ MPROC__FN void mproc__tag_set(mproc__tag *tag, uint32_t kind) {
 }
 MPROC__FN bool mproc__tag_is(const void *object, uint32_t kind) {
     const mproc__tag *tag = (const mproc__tag *)object;
-    return mproc__in_arena(tag) && ((uintptr_t)tag & 7) == 0 && tag->magic == mproc__magic(tag) &&
-           tag->kind == kind;
+    return mproc__in_arena(tag) && ((uintptr_t)tag & 7) == 0 &&
+           __atomic_load_n(&tag->magic, __ATOMIC_RELAXED) == mproc__magic(tag) && tag->kind == kind;
 }
 
 MPROC__FN size_t mproc__size_of(const mproc__block *b) { return b->size & ~(size_t)1; }
@@ -1720,8 +1720,8 @@ MPROC__FN void mproc__port_keep(mproc__local_port *slot, uint64_t serial, const 
         mproc__close(&slot->fd[0]);
         mproc__close(&slot->fd[1]);
     }
-    slot->fd[0] = fd[0];
-    slot->fd[1] = fd[1];
+    MPROC__STORE(&slot->fd[0], fd[0]);
+    MPROC__STORE(&slot->fd[1], fd[1]);
     slot->conn = NULL;
     MPROC__STORE(&slot->user, 0);
     MPROC__STORE(&slot->serial, serial);
@@ -1853,8 +1853,8 @@ MPROC__FN int mproc__port_fds(mproc__port *port, int fd[2]) {
         else if (slot->serial != port->serial) error = mproc__port_adopt(port, slot);
         pthread_mutex_unlock(&mproc__self.lock);
     }
-    fd[0] = slot->fd[0];
-    fd[1] = slot->fd[1];
+    fd[0] = MPROC__LOAD(&slot->fd[0]);
+    fd[1] = MPROC__LOAD(&slot->fd[1]);
     return error;
 }
 
@@ -3054,9 +3054,23 @@ MPROC__FN bool mproc__ends_with_us(const mproc__child *c, bool daemons) {
     return (c->daemon || c->kind == MPROC__SUPERVISOR) == daemons;
 }
 
+/* With the lock held, which is given up meanwhile: lets other threads finish the forks they are at, or their
+   children would be passed over; for a second at most. */
+MPROC__FN void mproc__await_forks(void) {
+    for (int tries = 0; tries < 1000; tries++) {
+        mproc__child *c = mproc__self.children;
+        while (c != NULL && c->pid != 0) c = c->next;
+        if (c == NULL) return;
+        pthread_mutex_unlock(&mproc__self.lock);
+        mproc__sleep(MPROC__MS);
+        pthread_mutex_lock(&mproc__self.lock);
+    }
+}
+
 /* Waits for all children of one sort, signalling each first if sig is not 0. */
 MPROC__FN void mproc__end_children(bool daemons, int sig, int64_t deadline) {
     mproc__child *c;
+    mproc__await_forks();
     for (c = mproc__self.children; c != NULL && sig != 0; c = c->next)
         if (mproc__ends_with_us(c, daemons)) mproc__child_signal(c, sig);
     do {
