@@ -37,21 +37,21 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2550
-       Fork helpers               mproc.h:228   mproc.h:2984
+       Processes                  mproc.h:151   mproc.h:2526
+       Fork helpers               mproc.h:228   mproc.h:2960
        Locks                      mproc.h:267   mproc.h:1861
-       Recursive lock             mproc.h:305   mproc.h:2076
-       Semaphore                  mproc.h:315   mproc.h:2114
-       Event                      mproc.h:330   mproc.h:2185
-       Condition                  mproc.h:343   mproc.h:2243
-       Barrier                    mproc.h:368   mproc.h:2418
-       Shared values and arrays   mproc.h:384   mproc.h:1986
-       Pipe                       mproc.h:428   mproc.h:3980
-       Queue                      mproc.h:461   mproc.h:3145
-       Ring                       mproc.h:516   mproc.h:4299
-       Pool                       mproc.h:541   mproc.h:4513
-       Files                      mproc.h:674   mproc.h:6485
-       Dump                       mproc.h:709   mproc.h:7062
+       Recursive lock             mproc.h:305   mproc.h:2069
+       Semaphore                  mproc.h:315   mproc.h:2092
+       Event                      mproc.h:330   mproc.h:2163
+       Condition                  mproc.h:343   mproc.h:2221
+       Barrier                    mproc.h:368   mproc.h:2394
+       Shared values and arrays   mproc.h:384   mproc.h:1985
+       Pipe                       mproc.h:428   mproc.h:3956
+       Queue                      mproc.h:461   mproc.h:3121
+       Ring                       mproc.h:516   mproc.h:4275
+       Pool                       mproc.h:541   mproc.h:4489
+       Files                      mproc.h:674   mproc.h:6461
+       Dump                       mproc.h:709   mproc.h:7038
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1154
        This process                             mproc.h:1541
@@ -1875,7 +1875,8 @@ MPROC__FN bool mproc__is_lock(const mproc_lock *lock) {
 }
 
 MPROC__FN int mproc__lock_init(mproc_lock *lock, uint32_t kind) {
-    int error = mproc__mutex_init(&lock->mutex, PTHREAD_MUTEX_ERRORCHECK);
+    bool again = kind == MPROC__RLOCK; /* its holder may acquire it again */
+    int error = mproc__mutex_init(&lock->mutex, again ? PTHREAD_MUTEX_RECURSIVE : PTHREAD_MUTEX_ERRORCHECK);
     lock->died = 0;
     if (error == 0) mproc__tag_set(&lock->tag, kind);
     return error;
@@ -1897,24 +1898,24 @@ MPROC__FN void *mproc__object_ready(void *object, uint32_t kind, int error) {
     return mproc__fail(error);
 }
 /* Of several that free it at the same time, one succeeds. */
-MPROC__FN int mproc__object_free(void *object) {
-    mproc__tag *tag = (mproc__tag *)object;
-    if (!mproc__cas32(&tag->magic, mproc__magic(tag), 0)) return MPROC_EINVAL;
-    mproc__dealloc(object);
-    return 0;
-}
-/* The whole of it for an object that is in use only while somebody waits. */
+MPROC__FN bool mproc__tag_end(mproc__tag *tag) { return mproc__cas32(&tag->magic, mproc__magic(tag), 0); }
+
+/* Frees an object that is in use only while somebody waits. */
 MPROC__FN int mproc__unawaited_free(void *object, uint32_t kind) {
     if (object == NULL) return 0;
     if (!mproc__tag_is(object, kind)) return MPROC_EINVAL;
-    return mproc__awaited(object) ? MPROC_EBUSY : mproc__object_free(object);
+    if (mproc__awaited(object)) return MPROC_EBUSY;
+    if (!mproc__tag_end((mproc__tag *)object)) return MPROC_EINVAL;
+    mproc__dealloc(object);
+    return 0;
 }
 
-MPROC_DEF mproc_lock *mproc_lock_new(void) {
+MPROC__FN mproc_lock *mproc__lock_make(uint32_t kind) {
     mproc_lock *lock = (mproc_lock *)mproc__object_new(sizeof *lock);
     if (lock == NULL) return NULL;
-    return (mproc_lock *)mproc__object_ready(lock, MPROC__LOCK, mproc__lock_init(lock, MPROC__LOCK));
+    return (mproc_lock *)mproc__object_ready(lock, kind, mproc__lock_init(lock, kind));
 }
+MPROC_DEF mproc_lock *mproc_lock_new(void) { return mproc__lock_make(MPROC__LOCK); }
 
 /* The holder before died: this one is told, and later holders find a sound mutex. */
 MPROC__SLOW int mproc__lock_inherited(mproc_lock *lock) {
@@ -1939,12 +1940,14 @@ MPROC__SLOW int mproc__lock_wait(mproc_lock *lock, double timeout) {
     return error == -EOWNERDEAD ? mproc__lock_inherited(lock) : error;
 }
 
-MPROC_DEF int mproc_lock_acquire(mproc_lock *lock, double timeout) {
-    if (!mproc__is_lock(lock) || timeout != timeout) return MPROC_EINVAL;
+MPROC__FN int mproc__lock_take(mproc_lock *lock, double timeout) {
     int error = pthread_mutex_trylock(&lock->mutex.libc);
     if (error == 0 && lock->died != MPROC__UNTOLD) return 0;
     if (error == 0 || error == EOWNERDEAD) return mproc__lock_inherited(lock);
     return error == EBUSY || error == EDEADLK ? mproc__lock_wait(lock, timeout) : -error;
+}
+MPROC_DEF int mproc_lock_acquire(mproc_lock *lock, double timeout) {
+    return mproc__is_lock(lock) && timeout == timeout ? mproc__lock_take(lock, timeout) : MPROC_EINVAL;
 }
 
 MPROC_DEF int mproc_lock_release(mproc_lock *lock) {
@@ -1961,15 +1964,11 @@ MPROC__FN bool mproc__mutex_mine(const mproc__mutex *m) {
     return mproc__mutex_holder(m) == (uint32_t)mproc__gettid();
 }
 
-/* Before the object it stands in is freed: 0 when nobody living holds it or waits for it. */
-MPROC__FN int mproc__lock_retire(const mproc_lock *lock) {
-    return mproc__mutex_holder(&lock->mutex) != 0 || mproc__awaited(lock) ? MPROC_EBUSY : 0;
+MPROC__FN int mproc__lock_end(mproc_lock *lock, uint32_t kind) {
+    if (mproc__tag_is(lock, kind) && mproc__mutex_holder(&lock->mutex) != 0) return MPROC_EBUSY;
+    return mproc__unawaited_free(lock, kind);
 }
-
-MPROC_DEF int mproc_lock_free(mproc_lock *lock) {
-    if (mproc__tag_is(lock, MPROC__LOCK) && mproc__mutex_holder(&lock->mutex) != 0) return MPROC_EBUSY;
-    return mproc__unawaited_free(lock, MPROC__LOCK);
-}
+MPROC_DEF int mproc_lock_free(mproc_lock *lock) { return mproc__lock_end(lock, MPROC__LOCK); }
 
 MPROC_DEF mproc__guard mproc__guard_enter(mproc_lock *lock) {
     int error = mproc_lock_acquire(lock, MPROC_FOREVER);
@@ -2016,12 +2015,12 @@ MPROC__FN mproc__message *mproc__message_of(const void *data) {
 }
 MPROC__FN void *mproc__message_data(mproc__message *m) { return (char *)m + MPROC__MESSAGE_ROOM; }
 
-MPROC__FN void *mproc__array_make(size_t size, size_t n, bool zeroed) {
+MPROC_DEF void *mproc__array_new(size_t size, size_t n, const void *init) {
     if (size == 0 || n == 0) return mproc__fail(MPROC_EINVAL);
     int error = mproc__init();
     if (error != 0) return mproc__fail(error);
     if (n > (SIZE_MAX - MPROC__ARRAY_ROOM) / size) return mproc__fail(MPROC_ENOMEM);
-    mproc__array *array = (mproc__array *)mproc__alloc(MPROC__ARRAY_ROOM + size * n, zeroed);
+    mproc__array *array = (mproc__array *)mproc__alloc(MPROC__ARRAY_ROOM + size * n, init == NULL);
     if (array == NULL) return mproc__fail(MPROC_ENOMEM);
     array->size = size;
     array->n = n;
@@ -2031,13 +2030,8 @@ MPROC__FN void *mproc__array_make(size_t size, size_t n, bool zeroed) {
         return mproc__fail(error);
     }
     char *data = (char *)array + MPROC__ARRAY_ROOM;
+    if (init != NULL) memcpy(data, init, size * n);
     mproc__tag_set(mproc__tag_before(data), MPROC__ARRAY);
-    return data;
-}
-
-MPROC_DEF void *mproc__array_new(size_t size, size_t n, const void *init) {
-    void *data = mproc__array_make(size, n, init == NULL);
-    if (data != NULL && init != NULL) memcpy(data, init, size * n);
     return data;
 }
 
@@ -2046,7 +2040,7 @@ MPROC_DEF void *mproc__array_from(size_t size, size_t n, const void *source) {
     return mproc__array_new(size, n, source);
 }
 
-MPROC_DEF void *mproc_shm_new(size_t bytes) { return mproc__array_make(1, bytes, true); }
+MPROC_DEF void *mproc_shm_new(size_t bytes) { return mproc__array_new(1, bytes, NULL); }
 
 MPROC_DEF size_t mproc_array_len(const void *array) {
     const mproc__array *a = mproc__array_of(array);
@@ -2064,10 +2058,9 @@ MPROC_DEF int mproc_free(void *shared) {
     mproc__message *m = mproc__message_of(shared);
     mproc__array *a = mproc__array_of(shared);
     if (m == NULL && a == NULL) return MPROC_EINVAL;
-    int error = a != NULL ? mproc__lock_retire(&a->lock) : 0;
-    if (error != 0) return error;
-    uint32_t magic = mproc__magic(mproc__tag_before(shared)); /* of two threads that free it, one */
-    if (!mproc__cas32(&mproc__tag_before(shared)->magic, magic, 0)) return MPROC_EINVAL;
+    if (a != NULL && (mproc__mutex_holder(&a->lock.mutex) != 0 || mproc__awaited(&a->lock)))
+        return MPROC_EBUSY;
+    if (!mproc__tag_end(mproc__tag_before(shared))) return MPROC_EINVAL;
     if (a != NULL) MPROC__STORE(&a->lock.tag.magic, 0);
     mproc__dealloc(m != NULL ? (void *)m : (void *)a);
     return 0;
@@ -2075,40 +2068,25 @@ MPROC_DEF int mproc_free(void *shared) {
 
 /* ---- Recursive lock ------------------------------------------------------------------------------------ */
 
-/* The same robust mutex, of the recursive kind. */
+/* A lock of another kind. */
 
 struct mproc_rlock {
-    mproc__tag tag;
-    mproc__mutex mutex;
+    mproc_lock lock;
 };
 
-MPROC_DEF mproc_rlock *mproc_rlock_new(void) {
-    mproc_rlock *lock = (mproc_rlock *)mproc__object_new(sizeof *lock);
-    if (lock == NULL) return NULL;
-    int error = mproc__mutex_init(&lock->mutex, PTHREAD_MUTEX_RECURSIVE);
-    return (mproc_rlock *)mproc__object_ready(lock, MPROC__RLOCK, error);
-}
+MPROC_DEF mproc_rlock *mproc_rlock_new(void) { return (mproc_rlock *)mproc__lock_make(MPROC__RLOCK); }
 
 MPROC_DEF int mproc_rlock_acquire(mproc_rlock *lock, double timeout) {
-    int64_t deadline;
-    if (!mproc__tag_is(lock, MPROC__RLOCK) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
-    int error = mproc__mutex_lock(&lock->mutex, 0);
-    if (error == -ETIMEDOUT && deadline != 0) {
-        mproc__waits_on(lock);
-        error = mproc__mutex_lock(&lock->mutex, deadline);
-        mproc__waits_on(NULL);
-    }
-    if (error == -EOWNERDEAD) mproc__mutex_repaired(&lock->mutex);
-    return error;
+    if (!mproc__tag_is(lock, MPROC__RLOCK) || timeout != timeout) return MPROC_EINVAL;
+    return mproc__lock_take(&lock->lock, timeout);
 }
 
 MPROC_DEF int mproc_rlock_release(mproc_rlock *lock) {
-    return mproc__tag_is(lock, MPROC__RLOCK) ? mproc__mutex_unlock(&lock->mutex) : MPROC_EINVAL;
+    return mproc__tag_is(lock, MPROC__RLOCK) ? mproc__mutex_unlock(&lock->lock.mutex) : MPROC_EINVAL;
 }
 
 MPROC_DEF int mproc_rlock_free(mproc_rlock *lock) {
-    if (mproc__tag_is(lock, MPROC__RLOCK) && mproc__mutex_holder(&lock->mutex) != 0) return MPROC_EBUSY;
-    return mproc__unawaited_free(lock, MPROC__RLOCK);
+    return mproc__lock_end((mproc_lock *)lock, MPROC__RLOCK);
 }
 
 /* ---- Semaphore ----------------------------------------------------------------------------------------- */
@@ -2310,11 +2288,16 @@ MPROC__FN void mproc__condition_notify(mproc_condition *c, size_t n) {
     }
 }
 
-MPROC__FN int mproc__condition_call(mproc_condition *c, size_t n) {
+/* 0 for who may use it: with the lock held. */
+MPROC__FN int mproc__condition_held(const mproc_condition *c) {
     if (!mproc__tag_is(c, MPROC__CONDITION)) return MPROC_EINVAL;
-    if (!mproc__mutex_mine(&c->lock->mutex)) return MPROC_EPERM;
-    if (c->first != NULL) mproc__condition_notify(c, n);
-    return 0;
+    return mproc__mutex_mine(&c->lock->mutex) ? 0 : MPROC_EPERM;
+}
+
+MPROC__FN int mproc__condition_call(mproc_condition *c, size_t n) {
+    int error = mproc__condition_held(c);
+    if (error == 0) mproc__condition_notify(c, n);
+    return error;
 }
 MPROC_DEF int mproc_condition_notify(mproc_condition *condition, unsigned n) {
     return mproc__condition_call(condition, n);
@@ -2354,11 +2337,12 @@ MPROC__FN int mproc__waiter_sleep(mproc_condition *c, mproc__waiter *w, int64_t 
 }
 
 MPROC__FN int mproc__condition_wait(mproc_condition *c, int64_t deadline) {
-    if (!mproc__mutex_mine(&c->lock->mutex)) return MPROC_EPERM;
+    int error = mproc__condition_held(c);
+    if (error != 0) return error;
     mproc__waiter *w = mproc__waiter_enter(c);
     if (w == NULL) return MPROC_ENOMEM;
     mproc_lock_release(c->lock);
-    int error = mproc__waiter_sleep(c, w, deadline);
+    error = mproc__waiter_sleep(c, w, deadline);
     if (error == 0) error = mproc_lock_acquire(c->lock, MPROC_FOREVER);
     if (error == 0 && MPROC__LOAD(&w->asleep)) error = MPROC_ETIMEDOUT;
     if (w->seat != NULL) MPROC__STORE(&w->seat->getting, 0);
@@ -2368,19 +2352,14 @@ MPROC__FN int mproc__condition_wait(mproc_condition *c, int64_t deadline) {
 
 MPROC_DEF int mproc_condition_wait(mproc_condition *condition, double timeout) {
     int64_t deadline;
-    if (!mproc__tag_is(condition, MPROC__CONDITION) || !mproc__deadline(timeout, &deadline))
-        return MPROC_EINVAL;
-    return mproc__condition_wait(condition, deadline);
+    return mproc__deadline(timeout, &deadline) ? mproc__condition_wait(condition, deadline) : MPROC_EINVAL;
 }
 
 MPROC_DEF int mproc_condition_wait_for(mproc_condition *condition, bool (*predicate)(void *ctx), void *ctx,
                                        double timeout) {
     int64_t deadline;
-    if (!mproc__tag_is(condition, MPROC__CONDITION) || predicate == NULL ||
-        !mproc__deadline(timeout, &deadline))
-        return MPROC_EINVAL;
-    if (!mproc__mutex_mine(&condition->lock->mutex)) return MPROC_EPERM;
-    int error = 0;
+    if (predicate == NULL || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    int error = mproc__condition_held(condition);
     while (error == 0 && !predicate(ctx)) error = mproc__condition_wait(condition, deadline);
     return error == MPROC_ETIMEDOUT && predicate(ctx) ? 0 : error;
 }
@@ -2390,7 +2369,7 @@ MPROC__FN int mproc__condition_end(mproc_condition *c) {
     if (!mproc__tag_is(c, MPROC__CONDITION)) return MPROC_EINVAL;
     for (const mproc__waiter *w = c->first; w != NULL; w = w->next)
         if (mproc__waiter_alive(w)) return MPROC_EBUSY;
-    if (!mproc__cas32(&c->tag.magic, mproc__magic(&c->tag), 0)) return MPROC_EINVAL;
+    if (!mproc__tag_end(&c->tag)) return MPROC_EINVAL;
     while (c->first != NULL) mproc__waiter_remove(c, c->first); /* the dead */
     return 0;
 }
@@ -2401,16 +2380,13 @@ MPROC_DEF int mproc_condition_free(mproc_condition *condition) {
     if (condition == NULL) return 0;
     if (!mproc__tag_is(condition, MPROC__CONDITION)) return MPROC_EINVAL;
     mproc_lock *lock = condition->lock;
-    bool own = lock == &condition->own, held = !mproc__is_lock(lock) || mproc__mutex_mine(&lock->mutex);
-    if (own && (held || mproc__awaited(lock))) return MPROC_EBUSY;
-    int taken = held ? 0 : mproc__mutex_lock(&lock->mutex, 0);
-    if (taken != 0 && taken != -EOWNERDEAD) return MPROC_EBUSY;
-    int error = mproc__condition_end(condition);
-    if (taken != 0) { /* the next one is told of the dead holder */
-        MPROC__STORE(&lock->died, MPROC__UNTOLD);
-        mproc__mutex_repaired(&lock->mutex);
-    }
-    if (!held) mproc__mutex_unlock(&lock->mutex);
+    bool own = lock == &condition->own;
+    if (own && mproc__awaited(lock)) return MPROC_EBUSY;
+    int error, taken = mproc_lock_acquire(lock, 0); /* EINVAL: it was the caller's, who has freed it */
+    if (taken == MPROC_ETIMEDOUT && (own || !mproc__mutex_mine(&lock->mutex))) return MPROC_EBUSY;
+    error = mproc__condition_end(condition);
+    if (taken == MPROC_EOWNERDEAD) MPROC__STORE(&lock->died, MPROC__UNTOLD); /* the next one is told of it */
+    if (taken == 0 || taken == MPROC_EOWNERDEAD) mproc_lock_release(lock);
     if (error == 0) mproc__dealloc(condition);
     return error;
 }
@@ -7100,7 +7076,6 @@ MPROC__FN void mproc__dump_object(FILE *out, mproc__tag *tag) {
     union { /* what it is by its kind */
         void *object;
         mproc_lock *lock;
-        mproc_rlock *rlock;
         mproc_condition *condition;
         mproc_ring *ring;
         mproc_barrier *barrier;
@@ -7109,8 +7084,8 @@ MPROC__FN void mproc__dump_object(FILE *out, mproc__tag *tag) {
     } it = {tag};
     fprintf(out, "%-10s %p", mproc__kind_name(tag->kind), it.object);
     switch (tag->kind) {
-    case MPROC__LOCK: mproc__dump_holder(out, &it.lock->mutex); break;
-    case MPROC__RLOCK: mproc__dump_holder(out, &it.rlock->mutex); break;
+    case MPROC__LOCK:
+    case MPROC__RLOCK: mproc__dump_holder(out, &it.lock->mutex); break;
     case MPROC__POOL: mproc__dump_pool(out, (mproc_pool *)it.object); break;
     case MPROC__EVENT: fputs(mproc_event_is_set((mproc_event *)it.object) ? " set" : " clear", out); break;
     case MPROC__SEMAPHORE:
