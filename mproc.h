@@ -933,20 +933,17 @@ MPROC__FN int mproc__spin_begin(void) {
     mproc__spin_luck = n < 2048 ? -(int)n : -1024;
     return n >= 64 && ((n & (n - 1)) == 0 || n % 1024 == 0) ? MPROC_SPINS : 0;
 }
-MPROC__FN void mproc__spin_end(bool worked) {
-    if (!worked) mproc__spin_luck -= mproc__spin_luck > 0 ? 1 : 0;
-    else mproc__spin_luck = mproc__spin_luck < 0 ? 1 : mproc__spin_luck < 8 ? mproc__spin_luck + 1 : 8;
-}
 
 /* for (int spins = mproc__spin_begin(); mproc__spins(&spins, seen);) seen = ... */
 MPROC__FN bool mproc__spins(int *left, bool seen) {
     if (*left == 0) return false;
-    if (seen || --*left == 0) {
-        mproc__spin_end(seen);
-        return false;
+    if (!seen && --*left > 0) {
+        mproc__relax();
+        return true;
     }
-    mproc__relax();
-    return true;
+    if (!seen) mproc__spin_luck -= mproc__spin_luck > 0 ? 1 : 0;
+    else mproc__spin_luck = mproc__spin_luck < 0 ? 1 : mproc__spin_luck < 8 ? mproc__spin_luck + 1 : 8;
+    return false;
 }
 
 /* poll(2), ns at most, rounded up so that no wait ends early. It refuses more entries than the process may
@@ -1353,13 +1350,6 @@ MPROC__FN mproc__block *mproc__block_grow(mproc__arena *a, size_t size) {
     return b;
 }
 
-/* When nothing else helps: a block that fits may stand behind the first of its bin. */
-MPROC__FN mproc__block *mproc__bin_search(mproc__arena *a, size_t size) {
-    mproc__block *b = a->bin[mproc__bin_of(size)];
-    while (b != NULL && mproc__size_of(b) < size) b = b->next;
-    return b;
-}
-
 /* Zeroes memory of which all before `touched` may have been used. Whole pages of a large block are given
    back instead, and come back as zeros when they are touched. */
 MPROC__FN void mproc__zero(char *p, size_t size, char *touched) {
@@ -1392,8 +1382,9 @@ MPROC__FN void *(mproc__alloc)(size_t size, bool zeroed) {
     mproc__arena_lock(a);
     char *touched = a->touched;
     mproc__block *b = mproc__bin_find(a, size);
-    if (b == NULL && (size_t)(a->top - (char *)a) + size + MPROC__HEAD > a->size)
-        b = mproc__bin_search(a, size);
+    if (b == NULL &&
+        (size_t)(a->top - (char *)a) + size + MPROC__HEAD > a->size) /* behind its bin's first? */
+        for (b = a->bin[mproc__bin_of(size)]; b != NULL && mproc__size_of(b) < size;) b = b->next;
     if (b != NULL) mproc__block_carve(a, b, size);
     else b = mproc__block_grow(a, size);
     mproc__mutex_unlock(&a->lock);
@@ -1585,7 +1576,6 @@ static struct mproc__self {
     uint32_t preparing;   /* pid of the process that is about it; 0: none */
     pid_t pid;            /* the cached getpid() */
     pid_t parent;         /* who started it; 0 in the main program */
-    bool forked;          /* it is not the main program */
     bool detached;        /* its parent was never getppid(): the process between is gone */
     bool tied;            /* it goes down with its parent, and its children with it */
     bool ending;          /* at_exit has begun */
@@ -1626,7 +1616,6 @@ MPROC__FN void mproc__after_fork_child(void) {
     mproc__self.ready = true; /* perhaps the thread that installed this had not come to saying so */
     mproc__self.parent = mproc__self.pid;
     mproc__self.pid = getpid();
-    mproc__self.forked = true;
     mproc__self.detached = mproc__self.ending = false;
     mproc__self.started = 0;
     mproc__self.current.pid = mproc__self.pid;
@@ -1675,19 +1664,15 @@ MPROC__FN int mproc__self_prepare(void) {
     return -error;
 }
 
-/* One thread prepares, the others wait. Not by a mutex: a child forked before the handlers are installed
-   would inherit it locked, for ever. This tells it by the parent's pid that nobody is about it here. */
-MPROC__FN void mproc__prepare_begin(void) {
+/* Called first by every function that makes something. 0, or -ENOMEM. One thread prepares, the others wait.
+   Not by a mutex: a child forked before the handlers are installed would inherit it locked, for ever. This
+   tells it by the parent's pid that nobody is about it here. */
+MPROC__FN int mproc__init(void) {
+    if (MPROC__LOAD(&mproc__self.ready)) return 0;
+    int error = 0;
     uint32_t me = (uint32_t)getpid(), by;
     while ((by = MPROC__LOAD(&mproc__self.preparing)) == me || !mproc__cas32(&mproc__self.preparing, by, me))
         mproc__sleep(MPROC__MS / 10);
-}
-
-/* Called first by every function that makes something. 0, or -ENOMEM. */
-MPROC__FN int mproc__init(void) {
-    if (MPROC__LOAD(&mproc__self.ready)) return 0;
-    mproc__prepare_begin();
-    int error = 0;
     if (!mproc__self.ready) {
         if (mproc__shared == NULL) error = mproc__arena_map();
         if (error == 0) error = mproc__self_prepare();
@@ -1741,21 +1726,17 @@ MPROC__FN uint64_t mproc__inode(int fd) {
     return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_ino : 0;
 }
 
-/* Closes this process's descriptors for the port, and enters this serial for it. */
+/* Closes this process's descriptors for the port, and enters this serial for it: 0, so that it may open them
+   again, or the complement of the port's: done with it, as the children are that it forks from now on. */
 MPROC__FN void mproc__port_drop(mproc__port *port, uint64_t serial) {
     const int none[2] = {-1, -1};
     pthread_mutex_lock(&mproc__self.lock);
     mproc__port_keep(&mproc__self.port[port->number], serial, none);
     pthread_mutex_unlock(&mproc__self.lock);
 }
-/* This process may open it again; */
-MPROC__FN void mproc__port_forget(mproc__port *port) { mproc__port_drop(port, 0); }
-/* is done with it, and so are the children it forks from now on. */
-MPROC__FN void mproc__port_close(mproc__port *port) { mproc__port_drop(port, ~port->serial); }
-
 MPROC__FN void mproc__port_free(mproc__port *port) {
     uint32_t bit = (uint32_t)1 << port->number % 32;
-    mproc__port_forget(port);
+    mproc__port_drop(port, 0);
     __atomic_fetch_and(&mproc__shared->port[port->number / 32], ~bit, __ATOMIC_SEQ_CST);
 }
 
@@ -3111,7 +3092,7 @@ MPROC__FN void mproc__at_exit(void) {
 }
 
 MPROC_DEF void mproc_exit(int exitcode) {
-    if (!mproc__self.forked) exit(exitcode);
+    if (mproc__self.parent == 0) exit(exitcode);
     mproc__at_exit();
     mproc__flush_stdio();
     mproc__seat_leave(mproc__own_seat);
@@ -4257,7 +4238,7 @@ MPROC_DEF int mproc_conn_fd(mproc_conn *conn) {
 
 MPROC_DEF int mproc_conn_close(mproc_conn *conn) {
     if (!mproc__tag_is(conn, MPROC__CONN)) return MPROC_EINVAL;
-    mproc__port_close(&conn->port);
+    mproc__port_drop(&conn->port, ~conn->port.serial);
     mproc__conn_let_go(conn);
     return 0;
 }

@@ -882,7 +882,7 @@ static void queue_get(void) {
     must(mproc_queue_get(w.queue, data, sizeof data, MPROC_FOREVER) == (ssize_t)op->size);
 }
 static void queue_unopened(void) { /* as in a process that was forked before the queue was made */
-    mproc__port_forget(&w.queue->port);
+    mproc__port_drop(&w.queue->port, 0);
 }
 static void queue_get_exact(void) {
     char data[ROOM];
