@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2526
-       Fork helpers               mproc.h:228   mproc.h:2960
-       Locks                      mproc.h:267   mproc.h:1861
-       Recursive lock             mproc.h:305   mproc.h:2069
-       Semaphore                  mproc.h:315   mproc.h:2092
-       Event                      mproc.h:330   mproc.h:2163
-       Condition                  mproc.h:343   mproc.h:2221
-       Barrier                    mproc.h:368   mproc.h:2394
-       Shared values and arrays   mproc.h:384   mproc.h:1985
-       Pipe                       mproc.h:428   mproc.h:3956
-       Queue                      mproc.h:461   mproc.h:3121
-       Ring                       mproc.h:516   mproc.h:4275
-       Pool                       mproc.h:541   mproc.h:4489
-       Files                      mproc.h:674   mproc.h:6461
-       Dump                       mproc.h:709   mproc.h:7038
+       Processes                  mproc.h:151   mproc.h:2501
+       Fork helpers               mproc.h:228   mproc.h:2935
+       Locks                      mproc.h:267   mproc.h:1840
+       Recursive lock             mproc.h:305   mproc.h:2047
+       Semaphore                  mproc.h:315   mproc.h:2070
+       Event                      mproc.h:330   mproc.h:2141
+       Condition                  mproc.h:343   mproc.h:2198
+       Barrier                    mproc.h:368   mproc.h:2369
+       Shared values and arrays   mproc.h:384   mproc.h:1963
+       Pipe                       mproc.h:428   mproc.h:3931
+       Queue                      mproc.h:461   mproc.h:3096
+       Ring                       mproc.h:516   mproc.h:4250
+       Pool                       mproc.h:541   mproc.h:4464
+       Files                      mproc.h:674   mproc.h:6436
+       Dump                       mproc.h:709   mproc.h:7013
        Platform                                 mproc.h:726
-       Arena                                    mproc.h:1154
-       This process                             mproc.h:1541
-       Ports                                    mproc.h:1700
+       Arena                                    mproc.h:1149
+       This process                             mproc.h:1530
+       Ports                                    mproc.h:1683
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -353,9 +353,9 @@ MPROC_DEF int mproc_condition_acquire(mproc_condition *condition, double timeout
 MPROC_DEF int mproc_condition_release(mproc_condition *condition);
 
 /* Releases the lock, waits, acquires it again whatever happens. 0 notified; MPROC_ETIMEDOUT;
-   MPROC_EOWNERDEAD the lock came from a dead holder; -EPERM the caller does not hold it. wait_for waits
-   until predicate(ctx), called with the lock held, is true: 0. Several conditions may share a lock, which
-   must outlive them. */
+   MPROC_EOWNERDEAD the lock came from a dead holder; -EPERM the caller does not hold it; MPROC_ENOMEM.
+   wait_for waits until predicate(ctx), called with the lock held, is true: 0. Several conditions may share a
+   lock, which must outlive them. */
 MPROC_DEF int mproc_condition_wait(mproc_condition *condition, double timeout);
 MPROC_DEF int mproc_condition_wait_for(mproc_condition *condition, bool (*predicate)(void *ctx), void *ctx,
                                        double timeout);
@@ -1079,9 +1079,7 @@ MPROC_DEF const char *mproc_strerror(int error) {
 /* A robust mutex between processes: when its holder dies the kernel hands it to the next one and says so.
    It is libc's, because the kernel's list of held robust locks is libc's. The kernel walks 2048 entries of
    that list: of more locks held by one thread when it dies, the first ones would stay locked. */
-typedef struct mproc__mutex {
-    pthread_mutex_t libc;
-} mproc__mutex;
+typedef pthread_mutex_t mproc__mutex;
 
 MPROC__FN int mproc__mutex_init(mproc__mutex *m, int type) {
     pthread_mutexattr_t attr;
@@ -1089,7 +1087,7 @@ MPROC__FN int mproc__mutex_init(mproc__mutex *m, int type) {
     pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
     pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
     pthread_mutexattr_settype(&attr, type);
-    int error = pthread_mutex_init(&m->libc, &attr);
+    int error = pthread_mutex_init(m, &attr);
     pthread_mutexattr_destroy(&attr);
     return -error;
 }
@@ -1106,14 +1104,14 @@ MPROC__FN int mproc__mutex_sleep(mproc__mutex *m, int64_t ns, unsigned *round) {
     t.tv_sec = (time_t)(end / MPROC__SECOND);
     t.tv_nsec = (long)(end % MPROC__SECOND);
     (void)round;
-    return pthread_mutex_clocklock(&m->libc, CLOCK_MONOTONIC, &t);
+    return pthread_mutex_clocklock(m, CLOCK_MONOTONIC, &t);
 }
 #else /* no lock with a monotonic timeout: try, at growing distances up to 5 ms */
 MPROC__FN int mproc__mutex_sleep(mproc__mutex *m, int64_t ns, unsigned *round) {
     if (*round < 7) *round += 1;
     mproc__sleep(mproc__least(ns, (int64_t)40000 << *round));
     struct timespec past = {0, 0}; /* no wait, so no clock matters; unlike trylock it tells EDEADLK */
-    return pthread_mutex_timedlock(&m->libc, &past);
+    return pthread_mutex_timedlock(m, &past);
 }
 #endif
 
@@ -1121,13 +1119,13 @@ MPROC__FN int mproc__mutex_sleep(mproc__mutex *m, int64_t ns, unsigned *round) {
 MPROC__FN int mproc__mutex_spin(mproc__mutex *m) {
     int error = EBUSY, spins = mproc__spin_begin() / 8;
     for (int n = 4; mproc__spins(&spins, error != EBUSY); n++)
-        if ((n & (n - 1)) == 0 || n % 64 == 0) error = pthread_mutex_trylock(&m->libc);
+        if ((n & (n - 1)) == 0 || n % 64 == 0) error = pthread_mutex_trylock(m);
     return error;
 }
 
 /* 0, -EOWNERDEAD (held; say mproc__mutex_repaired when the data is right again), -ETIMEDOUT, -EDEADLK. */
 MPROC__FN int mproc__mutex_lock(mproc__mutex *m, int64_t deadline) {
-    int error = pthread_mutex_trylock(&m->libc);
+    int error = pthread_mutex_trylock(m);
     if (error == EBUSY && deadline != 0) error = mproc__mutex_spin(m);
     for (unsigned round = 0; error == EBUSY || error == ETIMEDOUT;) {
         int64_t left = mproc__left(deadline);
@@ -1139,14 +1137,14 @@ MPROC__FN int mproc__mutex_lock(mproc__mutex *m, int64_t deadline) {
 /* The living thread that holds it, or 0. Where a robust mutex keeps that is libc's business, but what is the
    kernel's, which takes the dead ones out. */
 MPROC__FN uint32_t mproc__mutex_holder(const mproc__mutex *m) {
-    const uint32_t *word = (const uint32_t *)(const void *)&m->libc;
+    const uint32_t *word = (const uint32_t *)(const void *)m;
 #ifndef __GLIBC__
     word++;
 #endif
     return MPROC__LOAD(word) & 0x3fffffff /* FUTEX_TID_MASK */;
 }
-MPROC__FN void mproc__mutex_repaired(mproc__mutex *m) { pthread_mutex_consistent(&m->libc); }
-MPROC__FN int mproc__mutex_unlock(mproc__mutex *m) { return -pthread_mutex_unlock(&m->libc); }
+MPROC__FN void mproc__mutex_repaired(mproc__mutex *m) { pthread_mutex_consistent(m); }
+MPROC__FN int mproc__mutex_unlock(mproc__mutex *m) { return -pthread_mutex_unlock(m); }
 
 /* ---- Arena --------------------------------------------------------------------------------------------- */
 
@@ -1911,10 +1909,9 @@ MPROC__SLOW int mproc__lock_wait(mproc_lock *lock, double timeout) {
     if (deadline == 0) return MPROC_ETIMEDOUT;
     mproc__waits_on(lock);
     int error = mproc__mutex_lock(&lock->mutex, deadline);
-    while (error == -EDEADLK && deadline != MPROC__NEVER) { /* its own: nobody else can release it */
-        int64_t left = mproc__left(deadline);
-        if (left == 0) error = MPROC_ETIMEDOUT;
-        else mproc__sleep(left);
+    if (error == -EDEADLK && deadline != MPROC__NEVER) { /* its own: nobody else can release it */
+        for (int64_t left; (left = mproc__left(deadline)) > 0;) mproc__sleep(left);
+        error = MPROC_ETIMEDOUT;
     }
     mproc__waits_on(NULL);
     if (error == 0 && lock->died == MPROC__UNTOLD) error = -EOWNERDEAD;
@@ -1922,7 +1919,7 @@ MPROC__SLOW int mproc__lock_wait(mproc_lock *lock, double timeout) {
 }
 
 MPROC__FN int mproc__lock_take(mproc_lock *lock, double timeout) {
-    int error = pthread_mutex_trylock(&lock->mutex.libc);
+    int error = pthread_mutex_trylock(&lock->mutex);
     if (error == 0 && lock->died != MPROC__UNTOLD) return 0;
     if (error == 0 || error == EOWNERDEAD) return mproc__lock_inherited(lock);
     return error == EBUSY || error == EDEADLK ? mproc__lock_wait(lock, timeout) : -error;
@@ -2180,19 +2177,18 @@ MPROC_DEF bool mproc_event_is_set(mproc_event *event) {
 MPROC_DEF int mproc_event_wait(mproc_event *event, double timeout) {
     int64_t deadline;
     if (!mproc__tag_is(event, MPROC__EVENT) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
-    uint32_t first = MPROC__LOAD(&event->word), sets = ~(uint32_t)3;
+    uint32_t first = MPROC__LOAD(&event->word), sets = ~(uint32_t)3, word;
     if (first & 1) return 0;
     if (deadline == 0) return MPROC_ETIMEDOUT;
-    bool was_set = false, in_time = true;
+    bool was_set = false;
     mproc__waits_on(event); /* before spinning: who frees the event must know */
     for (int spins = mproc__spin_begin(); mproc__spins(&spins, was_set);)
         was_set = (__atomic_load_n(&event->word, __ATOMIC_ACQUIRE) & sets) != (first & sets);
-    while (!was_set && in_time) {
-        uint32_t word = MPROC__LOAD(&event->word);
+    do {
+        word = MPROC__LOAD(&event->word);
         while ((word & sets) == (first & sets) && !MPROC__CAS(&event->word, &word, word | 2)) continue;
         was_set = (word & sets) != (first & sets);
-        if (!was_set) in_time = mproc__nap(&event->word, word | 2, deadline);
-    }
+    } while (!was_set && mproc__nap(&event->word, word | 2, deadline));
     mproc__waits_on(NULL);
     return was_set ? 0 : MPROC_ETIMEDOUT;
 }
@@ -2304,9 +2300,7 @@ MPROC__FN mproc__waiter *mproc__waiter_enter(mproc_condition *c) {
 MPROC__FN int mproc__waiter_sleep(mproc_condition *c, mproc__waiter *w, int64_t deadline) {
     int error = 0;
     mproc__waits_on(c);
-    while (MPROC__LOAD(&w->asleep) && mproc__left(deadline) != 0) {
-        mproc__flag_sleep(&w->asleep, deadline);
-        if (!MPROC__LOAD(&w->asleep)) break;
+    while (mproc__nap(&w->asleep, 1, deadline) && MPROC__LOAD(&w->asleep)) {
         error = mproc_lock_acquire(c->lock, 0);
         if (error == MPROC_EOWNERDEAD) break;
         if (error != 0) continue;
