@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3096
        Ring                       mproc.h:516   mproc.h:4250
        Pool                       mproc.h:541   mproc.h:4464
-       Files                      mproc.h:674   mproc.h:6436
-       Dump                       mproc.h:709   mproc.h:7013
+       Files                      mproc.h:674   mproc.h:6433
+       Dump                       mproc.h:709   mproc.h:7010
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -4482,7 +4482,7 @@ MPROC_DEF int mproc_ring_free(mproc_ring *ring) {
    bitmap) the supervisor finds on its rounds.
 
    A worker writes the slot's number into its record before it claims the slot. When it dies, the supervisor
-   looks at that slot: RUNNING or DOOMED under this worker's number means the task dies with it. */
+   looks at that slot: RUNNING or DOOMED under this worker's pid means the task dies with it. */
 
 #define MPROC__SEGMENT     256       /* slots that are allocated together */
 #define MPROC__SEGMENTS    16384     /* at most: four million tasks and futures */
@@ -4534,7 +4534,6 @@ typedef struct mproc__tally { /* counts of finished items */
 
 typedef struct mproc__worker {
     uint32_t pid;                     /* 0: none */
-    uint32_t number;                  /* as holder in a slot's word: new for each process, 24 bits */
     uint32_t ready;                   /* its initializer succeeded */
     uint32_t depth;                   /* of current: tasks that wait for tasks */
     uint32_t current[MPROC__NESTING]; /* slot + 1 it claims or runs */
@@ -4808,13 +4807,13 @@ MPROC__FN bool mproc__ready_prune(mproc_pool *pool) {
 
 /* Does this word say that the worker runs the task? */
 MPROC__FN bool mproc__runs(const mproc__worker *w, uint64_t word) {
-    return mproc__state(word) == MPROC__RUNNING && mproc__holder_of(word) == w->number;
+    return mproc__state(word) == MPROC__RUNNING && mproc__holder_of(word) == w->pid;
 }
 
 /* Claims a ready slot for this worker, noting it first. */
 MPROC__FN bool mproc__worker_claim(mproc__worker *me, mproc_future *f, uint64_t word) {
     MPROC__STORE(&me->current[me->depth], f->index + 1);
-    if (mproc__cas64(&f->word, word, mproc__word(word, MPROC__RUNNING, me->number))) return true;
+    if (mproc__cas64(&f->word, word, mproc__word(word, MPROC__RUNNING, me->pid))) return true;
     MPROC__STORE(&me->current[me->depth], 0);
     return false;
 }
@@ -4960,7 +4959,6 @@ typedef struct mproc__supervisor {
     int life;                  /* readable once the program's process is gone */
     sigset_t mask;             /* the creator's: workers run under it */
     struct sigaction on_child; /* likewise */
-    uint32_t numbers;          /* of workers, given out so far */
     int alive;                 /* workers */
     int failures;              /* initializers that failed since one succeeded */
     int64_t next_spawn;        /* not before: the pause after a failure */
@@ -4975,8 +4973,6 @@ typedef struct mproc__supervisor {
 
 /* Gives a worker's empty record to a new process. 0 or -errno. */
 MPROC__FN int mproc__worker_spawn(mproc__supervisor *s, mproc__worker *w) {
-    s->numbers = (s->numbers + 1) & 0xffffff;
-    w->number = s->numbers;
     pid_t pid = fork();
     if (pid < 0) return -errno;
     if (pid > 0) {
@@ -4986,6 +4982,7 @@ MPROC__FN int mproc__worker_spawn(mproc__supervisor *s, mproc__worker *w) {
         return 0;
     }
     mproc__worker_tie();
+    MPROC__STORE(&w->pid, (uint32_t)mproc__self.pid); /* both sides, likewise: it is a holder from here on */
     setpgid(0, 0);
     sigaction(SIGCHLD, &s->on_child, NULL);
     pthread_sigmask(SIG_SETMASK, &s->mask, NULL);
@@ -5012,7 +5009,7 @@ MPROC__FN void mproc__rest_adopt(mproc__supervisor *s, mproc_future *f, uint64_t
 /* A worker died in the middle of this task. */
 MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_future *f, int code) {
     uint64_t word = MPROC__LOAD(&f->word);
-    bool doomed = mproc__state(word) == MPROC__DOOMED && mproc__holder_of(word) == w->number;
+    bool doomed = mproc__state(word) == MPROC__DOOMED && mproc__holder_of(word) == w->pid;
     if (!doomed && !mproc__runs(w, word)) { /* it had finished it */
         w->tally = w->next_tally;
         return;
@@ -5096,7 +5093,7 @@ MPROC__FN int64_t mproc__task_limit(mproc__supervisor *s, mproc__worker *w, uint
     int64_t end = began != 0 ? began + (int64_t)(s->pool->options.task_timeout * 1e9) : MPROC__NEVER;
     if (!MPROC__LOAD(&f->cancel) && end > now) return end;
     bool doomed =
-        mproc__runs(w, word) && mproc__cas64(&f->word, word, mproc__word(word, MPROC__DOOMED, w->number));
+        mproc__runs(w, word) && mproc__cas64(&f->word, word, mproc__word(word, MPROC__DOOMED, w->pid));
     if (doomed) mproc__worker_kill(w);
     return MPROC__NEVER;
 }

@@ -845,7 +845,7 @@ START_TEST(a_worker_killed_between_items) {
             mproc__tag_set(&future->tag, MPROC__FUTURE);
             mproc__worker *worker = &pool->worker[0];
             future->done = done, future->begun = begun;
-            SET(future->word, mproc__word(GET(future->word), MPROC__RUNNING, worker->number));
+            SET(future->word, mproc__word(GET(future->word), MPROC__RUNNING, worker->pid));
             SET(worker->current[0], future->index + 1);
             kill((pid_t)worker->pid, SIGKILL);
             int error = begun > done ? MPROC_ECRASHED : 0;
