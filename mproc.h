@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3096
        Ring                       mproc.h:516   mproc.h:4250
        Pool                       mproc.h:541   mproc.h:4464
-       Files                      mproc.h:674   mproc.h:6433
-       Dump                       mproc.h:709   mproc.h:7010
+       Files                      mproc.h:674   mproc.h:6430
+       Dump                       mproc.h:709   mproc.h:7007
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -4856,14 +4856,6 @@ MPROC__FN void mproc__run_item(mproc_future *f, uint32_t i) {
     MPROC__STORE(&f->done, i + 1);
 }
 
-/* Puts a ready task of the dead into the ring; false without room: it stays theirs, for a later round. */
-MPROC__FN bool mproc__slot_adopt(mproc_pool *pool, mproc_future *f, uint64_t ready, uint64_t most) {
-    if (!mproc__ready_push(pool, f->index, most)) return false;
-    mproc__cas64(&f->word, ready, mproc__word(ready, MPROC__READY, MPROC__ORPHAN));
-    mproc__flag_wake(&pool->work, 1);
-    return true;
-}
-
 /* Runs a claimed task, from its first unfinished item on. Of its items so many at most: then the worker has
    to leave, and the supervisor makes the rest a task again. */
 MPROC__FN void mproc__worker_run_some(mproc_pool *pool, mproc__worker *me, mproc_future *f, uint32_t most) {
@@ -5001,9 +4993,15 @@ MPROC__FN void mproc__item_lost(mproc_pool *pool, mproc_future *f, bool doomed, 
     if (status == MPROC_ETIMEDOUT) MPROC__ADD(&pool->counts.timed_out, 1);
 }
 
-/* The ring keeps room for one such rest a worker; one that died deep in nested maps may leave more. */
-MPROC__FN void mproc__rest_adopt(mproc__supervisor *s, mproc_future *f, uint64_t ready) {
-    if (!mproc__slot_adopt(s->pool, f, ready, s->pool->mask + 1)) s->crowded = true;
+/* Puts a ready task of the dead into the ring; without room it stays theirs, for a later round. The ring
+   keeps room for one rest of a worker's chunk each; one that died deep in nested maps may leave more. */
+MPROC__FN void mproc__slot_adopt(mproc__supervisor *s, mproc_future *f, uint64_t ready, int spare) {
+    if (mproc__ready_push(s->pool, f->index, s->pool->mask + 1 - (uint64_t)spare)) {
+        mproc__cas64(&f->word, ready, mproc__word(ready, MPROC__READY, MPROC__ORPHAN));
+        mproc__flag_wake(&s->pool->work, 1);
+    } else {
+        s->crowded = true;
+    }
 }
 
 /* A worker died in the middle of this task. */
@@ -5023,7 +5021,7 @@ MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_fu
     if (f->done < f->job.count) { /* what it has not begun is a task again; the ring has room for it */
         uint64_t ready = mproc__word(word, MPROC__READY, w->pid);
         MPROC__STORE(&f->word, ready);
-        mproc__rest_adopt(s, f, ready);
+        mproc__slot_adopt(s, f, ready, 0);
         return;
     }
     mproc__worker_prepare_count(w, f);
@@ -5127,9 +5125,8 @@ MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
     if (!dead) return;
     if (state == MPROC__FILLING) mproc__slot_release(f, word);
     if (state == MPROC__ENDING) mproc__slot_end(f, word, MPROC_ECANCELED, -SIGKILL);
-    if (state != MPROC__READY) return; /* it runs all the same, and may not be in the ring yet: */
-    uint64_t most = s->pool->mask + 1 - (uint64_t)s->pool->workers; /* the rest is for what workers leave */
-    if (!mproc__slot_adopt(s->pool, f, word, most)) s->crowded = true;
+    if (state == MPROC__READY) /* it runs all the same, and may not be in the ring yet */
+        mproc__slot_adopt(s, f, word, s->pool->workers);
 }
 
 /* Looks at so many slots at most; at all of them, to know that nothing ready is left outside of the ring. */
