@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3096
        Ring                       mproc.h:516   mproc.h:4250
        Pool                       mproc.h:541   mproc.h:4464
-       Files                      mproc.h:674   mproc.h:6430
-       Dump                       mproc.h:709   mproc.h:7007
+       Files                      mproc.h:674   mproc.h:6427
+       Dump                       mproc.h:709   mproc.h:7004
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -4858,13 +4858,13 @@ MPROC__FN void mproc__run_item(mproc_future *f, uint32_t i) {
 
 /* Runs a claimed task, from its first unfinished item on. Of its items so many at most: then the worker has
    to leave, and the supervisor makes the rest a task again. */
-MPROC__FN void mproc__worker_run_some(mproc_pool *pool, mproc__worker *me, mproc_future *f, uint32_t most) {
+MPROC__FN void mproc__worker_run(mproc__worker *me, mproc_future *f, uint32_t most) {
     uint32_t depth = me->depth, from = f->done;
     uint32_t end = f->job.count - from > most ? from + most : f->job.count;
     uint64_t word = MPROC__LOAD(&f->word);
     MPROC__STORE(&me->depth, depth + 1);
     for (uint32_t i = from; i < end; i++) {
-        if (pool->options.task_timeout > 0) MPROC__STORE(&me->began[depth], mproc__now());
+        if (f->pool->options.task_timeout > 0) MPROC__STORE(&me->began[depth], mproc__now());
         mproc__run_item(f, i);
     }
     MPROC__STORE(&me->began[depth], 0);
@@ -4874,9 +4874,6 @@ MPROC__FN void mproc__worker_run_some(mproc_pool *pool, mproc__worker *me, mproc
     me->tally = me->next_tally;
     MPROC__STORE(&me->current[depth], 0);
     MPROC__STORE(&me->depth, depth);
-}
-MPROC__FN void mproc__worker_run(mproc_pool *pool, mproc__worker *me, mproc_future *f) {
-    mproc__worker_run_some(pool, me, f, UINT32_MAX);
 }
 
 /* The worker goes down with the supervisor, which has one thread only. An initializer or a task that changes
@@ -4920,7 +4917,7 @@ MPROC__FN void mproc__worker_loop(mproc_pool *pool, mproc__worker *me) {
         if (f != NULL) {
             uint32_t items = f->job.count - f->done, rest = most != 0 ? most - tasks : items;
             tasks += items < rest ? items : rest;
-            mproc__worker_run_some(pool, me, f, rest);
+            mproc__worker_run(me, f, rest);
         } else {
             if (MPROC__LOAD(&pool->quit)) break;
             mproc__worker_sleep(pool);
@@ -5504,7 +5501,7 @@ MPROC__FN bool mproc__worker_helps(mproc_pool *pool) {
     mproc__worker *me = mproc__own_worker(pool);
     if (me == NULL || mproc__worker_is_deep(pool)) return false;
     mproc_future *f = mproc__worker_take(pool, me);
-    if (f != NULL) mproc__worker_run(pool, me, f);
+    if (f != NULL) mproc__worker_run(me, f, UINT32_MAX);
     return f != NULL;
 }
 
@@ -5786,7 +5783,7 @@ MPROC__FN bool mproc__worker_runs_own(mproc_future *f) {
     if (me == NULL || mproc__worker_is_deep(f->pool)) return false;
     uint64_t word = MPROC__LOAD(&f->word);
     if (mproc__state(word) != MPROC__READY || !mproc__worker_claim(me, f, word)) return false;
-    mproc__worker_run(f->pool, me, f);
+    mproc__worker_run(me, f, UINT32_MAX);
     return true;
 }
 
