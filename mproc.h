@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2198
        Barrier                    mproc.h:368   mproc.h:2369
        Shared values and arrays   mproc.h:384   mproc.h:1963
-       Pipe                       mproc.h:428   mproc.h:3931
-       Queue                      mproc.h:461   mproc.h:3096
-       Ring                       mproc.h:516   mproc.h:4250
-       Pool                       mproc.h:541   mproc.h:4464
-       Files                      mproc.h:674   mproc.h:6427
-       Dump                       mproc.h:709   mproc.h:7004
+       Pipe                       mproc.h:428   mproc.h:3933
+       Queue                      mproc.h:461   mproc.h:3098
+       Ring                       mproc.h:516   mproc.h:4252
+       Pool                       mproc.h:541   mproc.h:4466
+       Files                      mproc.h:674   mproc.h:6418
+       Dump                       mproc.h:709   mproc.h:6995
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -2986,18 +2986,20 @@ MPROC_DEF int mproc_wait(pid_t pid, int *exitcode, double timeout) {
     return error;
 }
 
-MPROC_DEF int mproc_reap(void) {
+/* Collects and forgets the children of this kind that have ended, and says how many. */
+MPROC__FN int mproc__reap(int kind) {
     int n = 0;
     pthread_mutex_lock(&mproc__self.lock);
     for (mproc__child *c = mproc__self.children, *next; c != NULL; c = next) {
         next = c->next;
-        if (c->kind != MPROC__FORKED || c->ended || !mproc__child_collect(c)) continue;
+        if (c->kind != kind || c->ended || !mproc__child_collect(c)) continue;
         n++;
         mproc__child_settle(c, NULL);
     }
     pthread_mutex_unlock(&mproc__self.lock);
     return n;
 }
+MPROC_DEF int mproc_reap(void) { return mproc__reap(MPROC__FORKED); }
 
 /* Is c one of the children that this round of the end is about? */
 MPROC__FN bool mproc__ends_with_us(const mproc__child *c, bool daemons) {
@@ -5383,20 +5385,9 @@ MPROC__FN int mproc__pool_await_start(mproc_pool *pool) {
     }
 }
 
-/* Supervisors of pools that other processes have ended: their maker is not told, so it looks when it makes
-   the next pool, that no more than one zombie and its descriptors stay. */
-MPROC__FN void mproc__pools_bury(void) {
-    pthread_mutex_lock(&mproc__self.lock);
-    for (mproc__child *c = mproc__self.children, *next; c != NULL; c = next) {
-        next = c->next;
-        if (c->kind == MPROC__SUPERVISOR && mproc__child_collect(c) && c->users == 0) mproc__child_unlink(c);
-    }
-    pthread_mutex_unlock(&mproc__self.lock);
-}
-
 /* Forks the supervisor with all signals blocked, so that none of the program's handlers runs in it. */
 MPROC__FN int mproc__pool_launch(mproc_pool *pool) {
-    mproc__pools_bury();
+    mproc__reap(MPROC__SUPERVISOR); /* of pools that other processes have ended: their maker is not told */
     mproc__child *c = mproc__child_new(MPROC__SUPERVISOR, true);
     if (c == NULL) return MPROC_ENOMEM;
     pool->child = c->id;
