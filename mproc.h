@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3098
        Ring                       mproc.h:516   mproc.h:4252
        Pool                       mproc.h:541   mproc.h:4466
-       Files                      mproc.h:674   mproc.h:6418
-       Dump                       mproc.h:709   mproc.h:6995
+       Files                      mproc.h:674   mproc.h:6413
+       Dump                       mproc.h:709   mproc.h:6990
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -5242,15 +5242,13 @@ MPROC__FN void mproc__supervisor_loop(mproc__supervisor *s, const sigset_t *all)
 MPROC__FN void mproc__supervisor_main(mproc_pool *pool, const mproc__child *c, const sigset_t *mask) {
     mproc__supervisor s;
     sigset_t all;
-    struct sigaction normal;
     memset(&s, 0, sizeof s);
     s.pool = pool;
     s.life = c->life[0];
     s.mask = *mask;
-    memset(&normal, 0, sizeof normal);
-    normal.sa_handler = SIG_DFL;
     sigfillset(&all);
-    sigaction(SIGCHLD, &normal, &s.on_child);
+    sigaction(SIGCHLD, NULL, &s.on_child);
+    signal(SIGCHLD, SIG_DFL);
     setpgid(0, 0); /* what the terminal sends is for the program */
     mproc__mutex_lock(&pool->life, MPROC__NEVER);
     mproc__become("", pool->name, true);
@@ -5292,7 +5290,6 @@ MPROC__FN int mproc__pool_set_up(mproc_pool *pool, const mproc_pool_options *o) 
     if (error != 0) return error;
     error = mproc__port_make(&pool->bell, bell, NULL);
     if (error == 0) return mproc__mutex_init(&pool->life, PTHREAD_MUTEX_ERRORCHECK);
-    pool->bell.serial = 0;
     mproc__close(&bell[0]);
     mproc__close(&bell[1]);
     return error;
@@ -5317,12 +5314,11 @@ MPROC__FN void mproc__pool_bury(mproc_pool *pool) {
 
 /* The workers of a supervisor that was killed may be dying yet. */
 MPROC__FN bool mproc__pool_dying(const mproc_pool *pool) {
-    bool alive = false;
-    for (int i = 0; i < pool->workers && !alive; i++) {
+    for (int i = 0; i < pool->workers; i++) {
         pid_t pid = (pid_t)pool->worker[i].pid;
-        alive = pid != 0 && mproc__alive(pid, pid);
+        if (pid != 0 && mproc__alive(pid, pid)) return true;
     }
-    return alive;
+    return false;
 }
 
 /* If the supervisor was killed, notes that the pool is over; and settles it once no worker writes to a slot
@@ -5405,8 +5401,7 @@ MPROC__FN int mproc__pool_launch(mproc_pool *pool) {
     return error;
 }
 
-MPROC_DEF mproc_pool *mproc_pool_new_with(const mproc_pool_options *options) {
-    const mproc_pool_options *o = options;
+MPROC_DEF mproc_pool *mproc_pool_new_with(const mproc_pool_options *o) {
     bool sound = o != NULL && o->task_timeout < 1e9 && o->workers >= 0 && o->workers <= MPROC__WORKERS &&
                  o->task_timeout >= 0 && o->backlog <= 1u << 22;
     if (!sound) return (mproc_pool *)mproc__fail(MPROC_EINVAL);
