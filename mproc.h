@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3098
        Ring                       mproc.h:516   mproc.h:4252
        Pool                       mproc.h:541   mproc.h:4466
-       Files                      mproc.h:674   mproc.h:6413
-       Dump                       mproc.h:709   mproc.h:6990
+       Files                      mproc.h:674   mproc.h:6405
+       Dump                       mproc.h:709   mproc.h:6982
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -5295,21 +5295,17 @@ MPROC__FN int mproc__pool_set_up(mproc_pool *pool, const mproc_pool_options *o) 
     return error;
 }
 
-/* In the creator, with the lock held: its record of the supervisor; NULL once that has been collected. */
-MPROC__FN mproc__child *mproc__pool_child(const mproc_pool *pool) {
+/* In the creator: has the supervisor ended, or will it in time? Then no zombie of it stays. */
+MPROC__FN bool mproc__pool_bury(mproc_pool *pool, int64_t deadline) {
+    if (pool->creator != mproc__self.pid) return false;
+    pthread_mutex_lock(&mproc__self.lock);
     mproc__child *c = mproc__self.children;
     while (c != NULL && c->id != pool->child) c = c->next;
-    return c;
-}
-
-/* The caller's own supervisor has ended or is about to: no zombie of it stays. */
-MPROC__FN void mproc__pool_bury(mproc_pool *pool) {
-    if (pool->creator != mproc__self.pid) return;
-    pthread_mutex_lock(&mproc__self.lock);
-    mproc__child *c = mproc__pool_child(pool);
     if (c != NULL) mproc__child_signal(c, SIGCONT); /* should somebody have stopped it */
-    if (c != NULL && mproc__child_wait(c, MPROC__NEVER) && c->users == 0) mproc__child_unlink(c);
+    bool ended = c == NULL || mproc__child_wait(c, deadline);
+    if (c != NULL && ended && c->users == 0) mproc__child_unlink(c);
     pthread_mutex_unlock(&mproc__self.lock);
+    return ended;
 }
 
 /* The workers of a supervisor that was killed may be dying yet. */
@@ -5337,7 +5333,7 @@ MPROC__FN void mproc__pool_take_over(mproc_pool *pool) {
 MPROC__FN bool mproc__pool_lives(mproc_pool *pool) {
     if (!MPROC__LOAD(&pool->settled) || !MPROC__LOAD(&pool->over)) mproc__pool_take_over(pool);
     if (!MPROC__LOAD(&pool->over)) return true;
-    mproc__pool_bury(pool);
+    mproc__pool_bury(pool, MPROC__NEVER);
     return false;
 }
 
@@ -5372,11 +5368,7 @@ MPROC__FN int mproc__pool_await_start(mproc_pool *pool) {
         MPROC__STORE(&pool->watch, 1);
         uint32_t started = MPROC__LOAD(&pool->started);
         if (started != 0) return -(int)(started - 1);
-        pthread_mutex_lock(&mproc__self.lock);
-        mproc__child *c = mproc__pool_child(pool);
-        bool ended = c == NULL || mproc__child_collect(c);
-        pthread_mutex_unlock(&mproc__self.lock);
-        if (ended) return MPROC_EAGAIN;
+        if (mproc__pool_bury(pool, 0)) return MPROC_EAGAIN;
         mproc__flag_sleep(&pool->watch, MPROC__NEVER);
     }
 }
@@ -5397,7 +5389,7 @@ MPROC__FN int mproc__pool_launch(mproc_pool *pool) {
     if (pid < 0) return (int)pid;
     mproc__port_close_write(&pool->bell); /* the workers' and the supervisor's alone: their end hangs it up */
     int error = mproc__pool_await_start(pool);
-    if (error != 0) mproc__pool_bury(pool);
+    if (error != 0) mproc__pool_bury(pool, MPROC__NEVER);
     return error;
 }
 
@@ -6214,7 +6206,7 @@ MPROC__FN bool mproc__pool_is_over(void *pool) { return MPROC__LOAD(&((mproc_poo
 /* Waits until nothing of the pool runs any more. */
 MPROC__FN int mproc__pool_await_end(mproc_pool *pool, int64_t deadline) {
     int error = mproc__pool_wait(pool, pool, &pool->watch, mproc__pool_is_over, pool, deadline);
-    if (error == 0) mproc__pool_bury(pool);
+    if (error == 0) mproc__pool_bury(pool, MPROC__NEVER);
     mproc__pool_turn(pool);
     return error;
 }
