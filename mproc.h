@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3098
        Ring                       mproc.h:516   mproc.h:4252
        Pool                       mproc.h:541   mproc.h:4466
-       Files                      mproc.h:674   mproc.h:6405
-       Dump                       mproc.h:709   mproc.h:6982
+       Files                      mproc.h:674   mproc.h:6404
+       Dump                       mproc.h:709   mproc.h:6981
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -5255,10 +5255,9 @@ MPROC__FN void mproc__supervisor_main(mproc_pool *pool, const mproc__child *c, c
     mproc__tie(c, SIGCONT);
     int error = 0;
     for (int i = 0; i < pool->workers && error == 0; i++) error = mproc__worker_spawn(&s, &pool->worker[i]);
-    if (error != 0) mproc__supervisor_kill(&s);
+    if (error != 0) mproc__pool_doom(pool, error);
     MPROC__STORE(&pool->started, 1 + (uint32_t)-error);
     mproc__flag_wake(&pool->watch, INT32_MAX);
-    if (error != 0) _exit(1);
     mproc__supervisor_loop(&s, &all);
 }
 
