@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3098
        Ring                       mproc.h:516   mproc.h:4252
        Pool                       mproc.h:541   mproc.h:4466
-       Files                      mproc.h:674   mproc.h:6404
-       Dump                       mproc.h:709   mproc.h:6981
+       Files                      mproc.h:674   mproc.h:6399
+       Dump                       mproc.h:709   mproc.h:6976
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -4858,24 +4858,24 @@ MPROC__FN void mproc__run_item(mproc_future *f, uint32_t i) {
     MPROC__STORE(&f->done, i + 1);
 }
 
-/* Runs a claimed task, from its first unfinished item on. Of its items so many at most: then the worker has
-   to leave, and the supervisor makes the rest a task again. */
-MPROC__FN void mproc__worker_run(mproc__worker *me, mproc_future *f, uint32_t most) {
-    uint32_t depth = me->depth, from = f->done;
-    uint32_t end = f->job.count - from > most ? from + most : f->job.count;
+/* Runs a claimed task, from its first unfinished item on, and returns how many it ran: so many at most, then
+   the worker has to leave, and the supervisor makes the rest a task again. */
+MPROC__FN uint32_t mproc__worker_run(mproc__worker *me, mproc_future *f, uint32_t most) {
+    uint32_t depth = me->depth, from = f->done, items = f->job.count - from, n = items < most ? items : most;
     uint64_t word = MPROC__LOAD(&f->word);
     MPROC__STORE(&me->depth, depth + 1);
-    for (uint32_t i = from; i < end; i++) {
+    for (uint32_t i = from; i < from + n; i++) {
         if (f->pool->options.task_timeout > 0) MPROC__STORE(&me->began[depth], mproc__now());
         mproc__run_item(f, i);
     }
     MPROC__STORE(&me->began[depth], 0);
-    if (end < f->job.count) return;
+    if (n < items) return n;
     mproc__worker_prepare_count(me, f);
     while (!mproc__slot_finish(f, word)) pause(); /* too late or cancelled: the supervisor kills us now */
     me->tally = me->next_tally;
     MPROC__STORE(&me->current[depth], 0);
     MPROC__STORE(&me->depth, depth);
+    return n;
 }
 
 /* The worker goes down with the supervisor, which has one thread only. An initializer or a task that changes
@@ -4916,14 +4916,9 @@ MPROC__FN void mproc__worker_loop(mproc_pool *pool, mproc__worker *me) {
             MPROC__STORE(&pool->work, 1);
             f = mproc__worker_take(pool, me);
         }
-        if (f != NULL) {
-            uint32_t items = f->job.count - f->done, rest = most != 0 ? most - tasks : items;
-            tasks += items < rest ? items : rest;
-            mproc__worker_run(me, f, rest);
-        } else {
-            if (MPROC__LOAD(&pool->quit)) break;
-            mproc__worker_sleep(pool);
-        }
+        if (f != NULL) tasks += mproc__worker_run(me, f, most != 0 ? most - tasks : UINT32_MAX);
+        else if (MPROC__LOAD(&pool->quit)) break;
+        else mproc__worker_sleep(pool);
     }
     if (MPROC__LOAD(&pool->quit)) mproc__flag_end(&pool->work); /* others shall leave too */
 }
