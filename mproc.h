@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3098
        Ring                       mproc.h:516   mproc.h:4252
        Pool                       mproc.h:541   mproc.h:4466
-       Files                      mproc.h:674   mproc.h:6399
-       Dump                       mproc.h:709   mproc.h:6976
+       Files                      mproc.h:674   mproc.h:6391
+       Dump                       mproc.h:709   mproc.h:6968
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -4475,7 +4475,7 @@ MPROC_DEF int mproc_ring_free(mproc_ring *ring) {
 
        FREE -> FILLING(pid) -> READY(pid) -> RUNNING(worker) -> DONE -> FILLING(pid) -> FREE, next generation
 
-   or, cancelled while READY, over ENDING(pid) to DONE. A RUNNING task that is cancelled or past its limit is
+   or, cancelled while READY, at once to DONE(why). A RUNNING task that is cancelled or past its limit is
    DOOMED(worker) until its worker, which goes on writing to the slot, is killed and collected. Each arrow is
    one compare-and-swap, so no instant exists at which a task belongs to nobody. Two structures only help to
    find slots, and may be wrong without harm: a bitmap of free slots, and the ring, a queue of slots that are
@@ -4493,7 +4493,7 @@ MPROC_DEF int mproc_ring_free(mproc_ring *ring) {
 #define MPROC__WORKERS     4096      /* at most */
 #define MPROC__ORPHAN      0xffffffu /* for a pid: the process that asked is gone */
 
-enum { MPROC__FREE, MPROC__FILLING, MPROC__READY, MPROC__RUNNING, MPROC__DOOMED, MPROC__ENDING, MPROC__DONE };
+enum { MPROC__FREE, MPROC__FILLING, MPROC__READY, MPROC__RUNNING, MPROC__DOOMED, MPROC__DONE };
 
 typedef struct mproc__item { /* what came of one item of a task for many */
     int32_t status;          /* 0 or an error */
@@ -4526,7 +4526,6 @@ struct mproc_future {
     uint32_t cancel;    /* somebody wants it killed */
     uint32_t told;      /* the asking process knows that it is done: not a reason to be woken any more */
     mproc__item single;
-    int32_t error; /* of the first item that failed, or 0 */
     uint64_t room[MPROC__INLINE_TASK / 8] __attribute__((aligned(16)));
 };
 
@@ -4709,11 +4708,11 @@ MPROC__FN void mproc__pool_remind(mproc_pool *pool) {
     }
 }
 
-/* The task is over, and everybody concerned is told: from is the word under which the caller holds it. False:
-   somebody else ended it. */
-MPROC__FN bool mproc__slot_finish(mproc_future *f, uint64_t from) {
+/* The task is over, and everybody concerned is told: from is the word under which it was held. why: the error
+   of the items that have not been run. False: somebody else ended it. */
+MPROC__FN bool mproc__slot_finish(mproc_future *f, uint64_t from, int why) {
     mproc_pool *pool = f->pool;
-    uint64_t done = mproc__word(from, MPROC__DONE, 0);
+    uint64_t done = mproc__word(from, MPROC__DONE, (uint32_t)-why);
     if (!mproc__cas64(&f->word, from, done)) return false;
     mproc__flag_wake(&f->wake, INT32_MAX);
     if (MPROC__LOAD(&f->job.detached)) {
@@ -4725,17 +4724,16 @@ MPROC__FN bool mproc__slot_finish(mproc_future *f, uint64_t from) {
     return true;
 }
 
-/* Ends a task from outside: first it is made this process's own, so that nobody sees half of the change, and
-   should this process die in between, the supervisor finds it. False: it was too late. */
-MPROC__FN bool mproc__slot_end(mproc_future *f, uint64_t from, int status, int code) {
-    uint64_t mine = mproc__word(from, MPROC__ENDING, mproc__own_holder());
-    if (!mproc__cas64(&f->word, from, mine)) return false;
-    for (uint32_t i = f->done; i < f->job.count; i++) {
-        f->items[i].status = status;
-        f->items[i].code = code;
-    }
-    f->error = status;
-    return mproc__slot_finish(f, mine);
+/* What came of an item of a task that is done. */
+MPROC__FN int mproc__item_status(const mproc_future *f, uint32_t i) {
+    return i < f->done ? f->items[i].status : -(int)mproc__holder_of(MPROC__LOAD(&f->word));
+}
+
+/* The error of its first item that failed, or 0. */
+MPROC__FN int mproc__future_error(const mproc_future *f) {
+    int error = 0;
+    for (uint32_t i = 0; i < f->job.count && error == 0; i++) error = mproc__item_status(f, i);
+    return error;
 }
 
 /* Ring */
@@ -4854,7 +4852,6 @@ MPROC__FN void mproc__run_item(mproc_future *f, uint32_t i) {
     if (mproc__me.worker == NULL) mproc_exit(code);
     f->items[i].code = code;
     f->items[i].status = code == 0 ? 0 : MPROC_EFAILED;
-    if (code != 0 && f->error == 0) f->error = MPROC_EFAILED;
     MPROC__STORE(&f->done, i + 1);
 }
 
@@ -4871,7 +4868,7 @@ MPROC__FN uint32_t mproc__worker_run(mproc__worker *me, mproc_future *f, uint32_
     MPROC__STORE(&me->began[depth], 0);
     if (n < items) return n;
     mproc__worker_prepare_count(me, f);
-    while (!mproc__slot_finish(f, word)) pause(); /* too late or cancelled: the supervisor kills us now */
+    while (!mproc__slot_finish(f, word, 0)) pause(); /* too late or cancelled: the supervisor kills us now */
     me->tally = me->next_tally;
     MPROC__STORE(&me->current[depth], 0);
     MPROC__STORE(&me->depth, depth);
@@ -4981,7 +4978,6 @@ MPROC__FN void mproc__item_lost(mproc_pool *pool, mproc_future *f, bool doomed, 
     int status = !doomed ? MPROC_ECRASHED : MPROC__LOAD(&f->cancel) ? MPROC_ECANCELED : MPROC_ETIMEDOUT;
     f->items[f->done].code = code;
     f->items[f->done].status = status;
-    if (f->error == 0) f->error = status;
     f->done++;
     if (status == MPROC_ECRASHED) MPROC__ADD(&pool->counts.crashed, 1);
     if (status == MPROC_ETIMEDOUT) MPROC__ADD(&pool->counts.timed_out, 1);
@@ -5007,7 +5003,8 @@ MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_fu
         return;
     }
     if (MPROC__LOAD(&s->pool->why) != 0) {
-        mproc__slot_end(f, word, mproc__pool_lost(s->pool), code);
+        if (f->done < f->job.count) f->items[f->done].code = code;
+        mproc__slot_finish(f, word, mproc__pool_lost(s->pool));
         return;
     }
     bool cancelled = doomed && f->done == 0 && MPROC__LOAD(&f->cancel);
@@ -5020,7 +5017,7 @@ MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_fu
     }
     mproc__worker_prepare_count(w, f);
     w->tally = w->next_tally;
-    mproc__slot_finish(f, word);
+    mproc__slot_finish(f, word, 0);
 }
 
 /* The worker has ended with this code: kills what it left behind, settles what it held. */
@@ -5118,7 +5115,6 @@ MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
         mproc__slot_release(f, word);
     if (!dead) return;
     if (state == MPROC__FILLING) mproc__slot_release(f, word);
-    if (state == MPROC__ENDING) mproc__slot_end(f, word, MPROC_ECANCELED, -SIGKILL);
     if (state == MPROC__READY) /* it runs all the same, and may not be in the ring yet */
         mproc__slot_adopt(s, f, word, s->pool->workers);
 }
@@ -5163,21 +5159,18 @@ MPROC__FN void mproc__supervisor_kill(mproc__supervisor *s) {
 
 /* Nothing runs any more: what has not finished is told so. In a pool that ends in peace that is only what a
    dead worker left; a ready task with its submitter's pid is one that the close overtook, which the submitter
-   takes back: ended here, it would pass for one that was accepted. What is ENDING by the living ends so, or a
-   later call finds it. */
+   takes back: ended here, it would pass for one that was accepted. */
 MPROC__FN void mproc__pool_settle(mproc_pool *pool) {
-    bool forced = MPROC__LOAD(&pool->why) != 0, all = true;
+    bool forced = MPROC__LOAD(&pool->why) != 0;
     for (uint32_t i = 0, n = MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i < n; i++) {
         mproc_future *f = mproc__slot(pool, i);
         uint64_t word = MPROC__LOAD(&f->word);
-        uint32_t state = mproc__state(word), holder = mproc__holder_of(word);
+        uint32_t state = mproc__state(word);
         bool left = state == MPROC__RUNNING || state == MPROC__DOOMED;
-        if (state == MPROC__READY) left = forced || holder == MPROC__ORPHAN;
-        if (state == MPROC__ENDING) left = !mproc__alive((pid_t)holder, (pid_t)holder);
-        if (left) mproc__slot_end(f, word, mproc__pool_lost(pool), 0);
-        else if (state == MPROC__ENDING) all = false;
+        if (state == MPROC__READY) left = forced || mproc__holder_of(word) == MPROC__ORPHAN;
+        if (left) mproc__slot_finish(f, word, mproc__pool_lost(pool));
     }
-    MPROC__STORE(&pool->settled, all);
+    MPROC__STORE(&pool->settled, 1);
 }
 
 /* The last act, and everybody is woken. */
@@ -5444,7 +5437,6 @@ MPROC__FN int mproc__slot_fill(mproc_future *f, const mproc__job *job) {
     if (in != 0) f->job.in = (const char *)memcpy(room + items, job->in, job->count * job->in_size);
     if (job->out == NULL) f->job.out = (char *)memset(room + items + in, 0, out);
     f->begun = f->done = f->cancel = f->wake = f->told = 0;
-    f->error = 0;
     f->owner = mproc__own_holder();
     return 0;
 }
@@ -5772,7 +5764,7 @@ MPROC__FN int mproc__future_await(mproc_future *f, int64_t deadline) {
 /* What came of item i, its result to out. error: the task itself is lost. */
 MPROC__FN int mproc__item_take(const mproc_future *f, uint32_t i, void *out, int error) {
     size_t size = f->job.out_size;
-    if (error == 0) error = f->items[i].status;
+    if (error == 0) error = mproc__item_status(f, i);
     if (error == 0 && out != NULL) mproc__copy(out, f->job.out + i * size, size);
     return error;
 }
@@ -5784,7 +5776,7 @@ MPROC__FN int mproc__future_end(mproc_future *f, void *result, double timeout, b
     mproc_pool *pool = f->pool;
     int error = mproc__future_await(f, deadline);
     mproc__future_look(f);
-    if (error == 0 && get) error = mproc__item_take(f, 0, result, f->error);
+    if (error == 0 && get) error = mproc__item_take(f, 0, result, mproc__future_error(f));
     mproc__pool_turn(pool); /* last: a callback may free the future */
     return error;
 }
@@ -5810,7 +5802,7 @@ MPROC_DEF int mproc_future_code(mproc_future *future) {
 /* Cancels a task that no worker has begun; no if one has. */
 MPROC__FN bool mproc__future_withdraw(mproc_future *f) {
     uint64_t word = MPROC__LOAD(&f->word);
-    bool ended = mproc__state(word) == MPROC__READY && mproc__slot_end(f, word, MPROC_ECANCELED, 0);
+    bool ended = mproc__state(word) == MPROC__READY && mproc__slot_finish(f, word, MPROC_ECANCELED);
     if (ended) mproc__ready_prune(f->pool); /* wakes who waits for room */
     return ended;
 }
@@ -5824,7 +5816,7 @@ MPROC_DEF int mproc_future_cancel(mproc_future *future) {
         mproc__supervisor_call(pool);
         error = mproc__future_await(future, mproc__now() + MPROC__SLICE);
     }
-    if (mproc__future_look(future)) error = future->error == MPROC_ECANCELED ? 0 : -EALREADY;
+    if (mproc__future_look(future)) error = mproc__future_error(future) == MPROC_ECANCELED ? 0 : -EALREADY;
     mproc__pool_turn(pool);
     return error;
 }
@@ -5837,8 +5829,8 @@ MPROC__FN int mproc__future_drop(mproc_future *f) {
     for (mproc__callback *c; (c = mproc__callback_take(NULL, f, true)) != NULL;) free(c);
     uint64_t before = MPROC__LOAD(&f->word); /* its generation: later the slot may be another's */
     MPROC__STORE(&f->job.detached, 1);
-    uint64_t done = mproc__word(before, MPROC__DONE, 0);
-    if (MPROC__LOAD(&f->word) == done) mproc__slot_release(f, done);
+    uint64_t word = MPROC__LOAD(&f->word);
+    if (mproc__state(word) == MPROC__DONE && word >> 32 == before >> 32) mproc__slot_release(f, word);
     return 0;
 }
 
