@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3098
        Ring                       mproc.h:516   mproc.h:4252
        Pool                       mproc.h:541   mproc.h:4466
-       Files                      mproc.h:674   mproc.h:6391
-       Dump                       mproc.h:709   mproc.h:6968
+       Files                      mproc.h:674   mproc.h:6382
+       Dump                       mproc.h:709   mproc.h:6959
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -5611,31 +5611,25 @@ MPROC__FN void mproc__pools_inherit(void) {
     mproc__progress.lock = fresh;
 }
 
-/* Has another process freed the future, or its pool? Then it is never to be called. */
+/* Has the future or its pool been freed? Then it is never to be called, and goes with the next one that is.
+ */
 MPROC__FN bool mproc__callback_void(const mproc__callback *c) {
     const mproc_future *f = c->future;
     return !mproc__is_future(f) || MPROC__LOAD(&f->word) >> 32 != c->generation ||
            f->pool->bell.serial != c->serial;
 }
 
-/* Finds the first callback whose task is done, or which is void, and notes that this thread is calling it; or
-   takes out the first one that is for this very future, or any. */
-MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool, const mproc_future *f, bool any) {
-    mproc__callback *found = NULL;
-    if (mproc__callbacks.first == NULL) return NULL; /* as nearly always: without the lock */
+/* The first callback whose task is done, or which is void; notes that this thread is calling it. */
+MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool) {
     pthread_mutex_lock(&mproc__callbacks.lock);
-    mproc__callback **link = &mproc__callbacks.first;
-    for (; *link != NULL; link = &(*link)->next) {
-        const mproc_future *its = (*link)->future;
-        bool due = its->pool == pool && (any || mproc__is_done(its));
-        if ((*link)->caller != 0 || (f != NULL ? its != f : !due && !mproc__callback_void(*link))) continue;
-        found = *link;
-        if (any) *link = found->next;
-        else found->caller = mproc__gettid();
-        break;
+    mproc__callback *c = mproc__callbacks.first;
+    for (; c != NULL; c = c->next) {
+        bool due = c->future->pool == pool && mproc__is_done(c->future);
+        if (c->caller == 0 && (due || mproc__callback_void(c))) break;
     }
+    if (c != NULL) c->caller = mproc__gettid();
     pthread_mutex_unlock(&mproc__callbacks.lock);
-    return found;
+    return c;
 }
 
 MPROC__FN void mproc__callback_end(mproc__callback *c) {
@@ -5694,7 +5688,7 @@ MPROC__FN void mproc__pool_turn(mproc_pool *pool) {
     bool any = mproc__callbacks.first != NULL && !within;
     if (any) mproc__pool_lives(pool); /* or they are due because it does not */
     if (any) before = mproc__uses(pool);
-    for (mproc__callback *c; any && (c = mproc__callback_take(pool, NULL, false)) != NULL;) {
+    for (mproc__callback *c; any && (c = mproc__callback_take(pool)) != NULL;) {
         within = true;
         if (!mproc__callback_void(c)) {
             mproc__future_look(c->future);
@@ -5826,7 +5820,6 @@ MPROC__FN int mproc__future_drop(mproc_future *f) {
     if (mproc__awaited(f)) return MPROC_EBUSY;
     int error = mproc__future_revoke(f);
     if (error != 0) return error;
-    for (mproc__callback *c; (c = mproc__callback_take(NULL, f, true)) != NULL;) free(c);
     uint64_t before = MPROC__LOAD(&f->word); /* its generation: later the slot may be another's */
     MPROC__STORE(&f->job.detached, 1);
     uint64_t word = MPROC__LOAD(&f->word);
@@ -6245,8 +6238,6 @@ MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
         mproc__sleep(MPROC__MS);
     error = mproc__mutex_holder(&pool->life) != 0 ? MPROC_EBUSY : mproc__pool_revoke(pool);
     if (error != 0) return error;
-    for (mproc__callback *c; (c = mproc__callback_take(pool, NULL, true)) != NULL;)
-        free(c); /* never called */
     mproc__pool_dispose(pool);
     return 0;
 }
