@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3098
        Ring                       mproc.h:516   mproc.h:4252
        Pool                       mproc.h:541   mproc.h:4466
-       Files                      mproc.h:674   mproc.h:6382
-       Dump                       mproc.h:709   mproc.h:6959
+       Files                      mproc.h:674   mproc.h:6377
+       Dump                       mproc.h:709   mproc.h:6954
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -6016,9 +6016,9 @@ MPROC__FN void mproc__iters_flush(mproc_pool *pool) {
     }
 }
 
-MPROC__FN mproc_iter *mproc__iter_new(mproc_pool *pool, const mproc__job *job, size_t n, bool unordered) {
+MPROC__FN mproc_iter *mproc__iter_new(mproc_pool *pool, mproc__job job, size_t n, bool unordered) {
     mproc_iter *it = (mproc_iter *)malloc(sizeof *it);
-    int error = it != NULL ? mproc__iter_begin(it, pool, job, n) : MPROC_ENOMEM;
+    int error = it != NULL ? mproc__iter_begin(it, pool, &job, n) : MPROC_ENOMEM;
     if (error != 0) {
         free(it);
         return (mproc_iter *)mproc__fail(error);
@@ -6034,41 +6034,35 @@ MPROC__FN mproc_iter *mproc__iter_new(mproc_pool *pool, const mproc__job *job, s
 
 MPROC_DEF mproc_iter *mproc_pool_imap(mproc_pool *pool, mproc_task task, const void *in, size_t n,
                                       size_t in_size, size_t out_size) {
-    mproc__job job = mproc__job_of(task, in, in_size, out_size);
-    return mproc__iter_new(pool, &job, n, false);
+    return mproc__iter_new(pool, mproc__job_of(task, in, in_size, out_size), n, false);
 }
 MPROC_DEF mproc_iter *mproc_pool_imap_unordered(mproc_pool *pool, mproc_task task, const void *in, size_t n,
                                                 size_t in_size, size_t out_size) {
-    mproc__job job = mproc__job_of(task, in, in_size, out_size);
-    return mproc__iter_new(pool, &job, n, true);
+    return mproc__iter_new(pool, mproc__job_of(task, in, in_size, out_size), n, true);
 }
 
-/* Brings a chunk that is done to the head of the window. */
+/* The position of the first chunk that is done and that the next item may come from; SIZE_MAX without. */
+MPROC__FN size_t mproc__iter_done(mproc_iter *it) {
+    size_t end = it->unordered && it->position == 0 ? it->tail : it->head + 1;
+    for (size_t i = it->head; i < it->tail && i < end; i++)
+        if (mproc__is_done(*mproc__iter_at(it, i))) return i;
+    return SIZE_MAX;
+}
+
+/* Brings such a chunk to the head of the window. */
 MPROC__FN bool mproc__iter_pick(void *iter) {
     mproc_iter *it = (mproc_iter *)iter;
-    mproc_future **head = mproc__iter_at(it, it->head);
-    for (size_t i = it->head; i < it->tail; i++) {
-        mproc_future **at = mproc__iter_at(it, i), *f = *at;
-        if (!mproc__is_done(f)) continue;
-        *at = *head;
-        *head = f;
-        return true;
-    }
-    return false;
+    size_t done = mproc__iter_done(it);
+    if (done == SIZE_MAX) return false;
+    mproc_future **at = mproc__iter_at(it, done), **head = mproc__iter_at(it, it->head), *f = *at;
+    *at = *head;
+    *head = f;
+    return true;
 }
 
 /* Is its pool still there? This process may have freed it, or another one. */
 MPROC__FN bool mproc__iter_lives(const mproc_iter *it) {
     return mproc__is_pool(it->pool) && it->pool->bell.serial == it->serial;
-}
-
-/* Would the next item be given at once? */
-MPROC__FN bool mproc__iter_has_next(mproc_iter *it) {
-    size_t end = it->unordered && it->position == 0 ? it->tail : it->head + 1;
-    bool ready = false;
-    for (size_t i = it->head; i < it->tail && i < end && !ready; i++)
-        ready = mproc__is_done(*mproc__iter_at(it, i));
-    return ready;
 }
 
 /* Like mproc__pool_remind, for what this process's iterators have ready. If another thread is at their list,
@@ -6077,7 +6071,7 @@ MPROC__FN void mproc__iters_remind(mproc_pool *pool) {
     bool busy = pthread_mutex_trylock(&mproc__iters_lock) != 0, ready = busy;
     for (mproc_iter *it = busy ? NULL : mproc__iters; it != NULL && !ready; it = it->next) {
         if (it->pool != pool || !mproc__iter_lives(it) || pthread_mutex_trylock(&it->lock) != 0) continue;
-        ready = mproc__iter_has_next(it);
+        ready = mproc__iter_done(it) != SIZE_MAX;
         pthread_mutex_unlock(&it->lock);
     }
     if (!busy) pthread_mutex_unlock(&mproc__iters_lock);
@@ -6133,7 +6127,8 @@ MPROC__FN ssize_t mproc__iter_step(mproc_iter *iter, void *out, int64_t deadline
     error = mproc__iter_await(iter, deadline);
     if (error == MPROC_ETIMEDOUT || error == -EDEADLK) return error;
     ssize_t taken = mproc__iter_take(iter, out, error);
-    if (MPROC__LOAD(&iter->pool->fd_wanted) && mproc__iter_has_next(iter)) mproc__pool_ring(iter->pool);
+    if (MPROC__LOAD(&iter->pool->fd_wanted) && mproc__iter_done(iter) != SIZE_MAX)
+        mproc__pool_ring(iter->pool);
     return taken;
 }
 
