@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3098
        Ring                       mproc.h:516   mproc.h:4252
        Pool                       mproc.h:541   mproc.h:4466
-       Files                      mproc.h:674   mproc.h:6377
-       Dump                       mproc.h:709   mproc.h:6954
+       Files                      mproc.h:674   mproc.h:6378
+       Dump                       mproc.h:709   mproc.h:6955
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -6203,14 +6203,14 @@ MPROC_DEF int mproc_pool_terminate(mproc_pool *pool) {
 
 /* Does a living thread wait for the pool or one of its tasks? */
 MPROC__FN bool mproc__pool_awaited(const mproc_pool *pool) {
-    bool awaited = mproc__awaited(pool);
-    for (uint32_t i = 0, n = MPROC__LOAD(&mproc__shared->seats_used); i < n && !awaited; i++) {
-        mproc__seat *s = &mproc__shared->seat[i];
+    for (uint32_t i = 0, n = MPROC__LOAD(&mproc__shared->seats_used); i < n; i++) {
+        const mproc__seat *s = &mproc__shared->seat[i];
         const mproc_future *f = (const mproc_future *)MPROC__LOAD(&s->waiting);
-        bool uses = MPROC__LOAD(&s->at_pool) == (uintptr_t)pool || (mproc__is_future(f) && f->pool == pool);
-        awaited = s != mproc__own_seat && uses && mproc__seat_alive(s);
+        bool waits = (const void *)f == pool || (mproc__is_future(f) && f->pool == pool);
+        if (!waits && MPROC__LOAD(&s->at_pool) != (uintptr_t)pool) continue;
+        if (s != mproc__own_seat && mproc__seat_alive(s)) return true;
     }
-    return awaited;
+    return false;
 }
 
 /* From now on it is no pool. With the lock, so that no thread begins to use an iterator of it meanwhile. */
@@ -6266,20 +6266,25 @@ MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
 /* No pool: processes forked for the occasion share out the indices by one counter. A process that dies takes
    the index with it that it was at; as long as indices are left, another is forked in its place. */
 
+typedef struct mproc__looper { /* one of those processes */
+    mproc__child *child;
+    uint32_t busy; /* it has not come to the end, and may hold an index */
+} mproc__looper;
+
 typedef struct mproc__loop {
     size_t n, next; /* indices, and the next one */
     void (*body)(size_t i, void *ctx);
     void *ctx;
-    uint32_t busy[1]; /* of each process: it has not come to the end, and may hold an index */
+    mproc__looper looper[1];
 } mproc__loop;
 
-/* Forks one of the loop's processes. NULL and *error when that fails. */
-MPROC__FN mproc__child *mproc__loop_fork(mproc__loop *loop, int who, int *error) {
-    MPROC__STORE(&loop->busy[who], 1);
+/* Forks one of the loop's processes. 0 or the error. */
+MPROC__FN int mproc__loop_fork(mproc__loop *loop, mproc__looper *me) {
     mproc__child *c = mproc__child_new(MPROC__HELPER, true);
+    MPROC__STORE(&me->busy, 1);
     pid_t pid = c != NULL ? mproc__spawn(c, true) : MPROC_ENOMEM;
-    *error = pid < 0 ? (int)pid : 0;
-    if (pid != 0) return pid > 0 ? c : NULL;
+    if (pid > 0) me->child = c;
+    if (pid != 0) return pid > 0 ? 0 : (int)pid;
     mproc__tie(c, SIGKILL);
     mproc__become("", mproc__self.current.name, true);
     pid = mproc__self.pid;
@@ -6287,16 +6292,17 @@ MPROC__FN mproc__child *mproc__loop_fork(mproc__loop *loop, int who, int *error)
         loop->body(i, loop->ctx);
         if (mproc__self.pid != pid) mproc_exit(0); /* a child that the body forked: nobody waits for it */
     }
-    MPROC__STORE(&loop->busy[who], 0);
+    MPROC__STORE(&me->busy, 0);
     mproc_exit(0);
-    return NULL;
+    return 0;
 }
 
 /* Waits for a process of the loop; did it end well? */
-MPROC__FN bool mproc__loop_join(mproc__loop *loop, mproc__child *c, int who) {
+MPROC__FN bool mproc__loop_join(mproc__looper *it) {
+    mproc__child *c = it->child;
     pthread_mutex_lock(&mproc__self.lock);
     mproc__child_wait(c, MPROC__NEVER);
-    bool well = MPROC__LOAD(&loop->busy[who]) == 0 && (c->exitcode == 0 || c->exitcode == MPROC_NO_EXITCODE);
+    bool well = MPROC__LOAD(&it->busy) == 0 && (c->exitcode == 0 || c->exitcode == MPROC_NO_EXITCODE);
     if (c->users == 0) mproc__child_unlink(c); /* else another thread ends the program */
     pthread_mutex_unlock(&mproc__self.lock);
     return well;
@@ -6308,28 +6314,23 @@ MPROC_DEF int mproc_parallel_for(size_t n, int workers, void (*body)(size_t i, v
     if (error != 0 || n == 0) return error;
     if (workers == 0) workers = mproc_cpu_count();
     if ((size_t)workers > n) workers = (int)n;
-    mproc__loop *loop =
-        (mproc__loop *)mproc__alloc(sizeof *loop + (size_t)workers * sizeof loop->busy[0], true);
-    mproc__child **child = (mproc__child **)calloc((size_t)workers, sizeof *child);
-    if (loop == NULL || child == NULL) {
-        error = MPROC_ENOMEM;
-    } else {
-        loop->n = n;
-        loop->body = body;
-        loop->ctx = ctx;
-    }
+    size_t size = sizeof(mproc__loop) + (size_t)workers * sizeof(mproc__looper);
+    mproc__loop *loop = (mproc__loop *)mproc__alloc(size, true);
+    if (loop == NULL) return MPROC_ENOMEM;
+    loop->n = n;
+    loop->body = body;
+    loop->ctx = ctx;
     for (; error == 0 && started < workers; started += error == 0)
-        child[started] = mproc__loop_fork(loop, started, &error);
-    for (int i = 0; i < started; i++) {
-        while (child[i] != NULL && !mproc__loop_join(loop, child[i], i)) {
+        error = mproc__loop_fork(loop, &loop->looper[started]);
+    for (mproc__looper *it = loop->looper; it < loop->looper + started; it++) {
+        while (it->child != NULL && !mproc__loop_join(it)) {
             result = MPROC_ECRASHED;
-            bool more = MPROC__LOAD(&loop->next) < n && !MPROC__LOAD(&mproc__self.ending);
-            child[i] = more ? mproc__loop_fork(loop, i, &error) : NULL;
+            it->child = NULL;
+            if (MPROC__LOAD(&loop->next) < n && !MPROC__LOAD(&mproc__self.ending)) mproc__loop_fork(loop, it);
         }
     }
     if (started > 0 && MPROC__LOAD(&loop->next) < n) result = MPROC_ECRASHED; /* and nobody left to go on */
-    if (loop != NULL) mproc__dealloc(loop);
-    free(child);
+    mproc__dealloc(loop);
     return started > 0 ? result : error;
 }
 
