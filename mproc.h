@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3098
        Ring                       mproc.h:516   mproc.h:4252
        Pool                       mproc.h:541   mproc.h:4466
-       Files                      mproc.h:674   mproc.h:6378
-       Dump                       mproc.h:709   mproc.h:6955
+       Files                      mproc.h:674   mproc.h:6361
+       Dump                       mproc.h:709   mproc.h:6938
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -4695,8 +4695,10 @@ MPROC__FN void mproc__pool_ring(mproc_pool *pool) {
     if (MPROC__LOAD(&pool->fd_wanted) && mproc__cas32(&pool->fd_rung, 0, 1)) mproc__supervisor_call(pool);
 }
 
+MPROC__FN void mproc__iters_remind(mproc_pool *pool); /* see Map and iterators */
+
 /* The descriptor was silenced, or is new, or who had the news was killed: rings if there is a result of the
-   pool's maker that it has not been told of. */
+   pool's maker that it has not been told of, or an iterator of this process has its next item. */
 MPROC__FN void mproc__pool_remind(mproc_pool *pool) {
     uint32_t maker = (uint32_t)pool->creator & 0xffffff;
     for (uint32_t i = 0, n = MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i < n; i++) {
@@ -4706,6 +4708,7 @@ MPROC__FN void mproc__pool_remind(mproc_pool *pool) {
         mproc__pool_ring(pool);
         return;
     }
+    mproc__iters_remind(pool);
 }
 
 /* The task is over, and everybody concerned is told: from is the word under which it was held. why: the error
@@ -5641,29 +5644,12 @@ MPROC__FN void mproc__callback_end(mproc__callback *c) {
     free(c);
 }
 
-/* From now on it is no future. MPROC_EBUSY: another thread is in its callback. */
-MPROC__FN int mproc__future_revoke(mproc_future *f) {
-    int error = 0;
-    bool locked = mproc__callbacks.first != NULL;
-    if (locked) pthread_mutex_lock(&mproc__callbacks.lock);
-    uint64_t generation =
-        MPROC__LOAD(&f->word) >> 32; /* who freed its own in its callback may be there yet */
-    for (mproc__callback *c = locked ? mproc__callbacks.first : NULL; c != NULL; c = c->next)
-        if (c->future == f && c->generation == generation && c->caller != 0 && c->caller != mproc__gettid())
-            error = MPROC_EBUSY;
-    if (error == 0 && !mproc__cas32(&f->tag.magic, mproc__magic(&f->tag), 0)) error = MPROC_EINVAL;
-    if (locked) pthread_mutex_unlock(&mproc__callbacks.lock);
-    return error;
-}
-
 /* The caller asks whether it is done: then that is no news any more to this process. */
 MPROC__FN bool mproc__future_look(mproc_future *f) {
     bool done = mproc__is_done(f) || (!mproc__pool_lives(f->pool) && mproc__is_done(f));
     if (done && f->owner == mproc__own_holder()) MPROC__STORE(&f->told, 1);
     return done;
 }
-
-MPROC__FN void mproc__iters_remind(mproc_pool *pool); /* see Map and iterators */
 
 /* Silences the descriptor and rings again for what else there is to tell; whoever finishes a task afterwards
    rings, too. At the end of a call, when what it took is no news any more, and not before it waits: another
@@ -5677,7 +5663,6 @@ MPROC__FN void mproc__pool_hush(mproc_pool *pool) {
     while (read(fd[0], bytes, sizeof bytes) > 0) rung = true;
     if (MPROC__SWAP(&pool->fd_rung, 0) == 0 && !rung) return;
     mproc__pool_remind(pool);
-    mproc__iters_remind(pool);
 }
 
 /* Last in every call on a pool: runs the callbacks that are due, but not from within a callback, which would
@@ -5727,9 +5712,7 @@ MPROC_DEF int mproc_pool_fd(mproc_pool *pool) {
     if (pool->creator != mproc__self.pid) return MPROC_EPERM;
     int error = mproc__port_fds(&pool->bell, fd);
     if (error != 0) return error;
-    if (MPROC__SWAP(&pool->fd_wanted, 1) != 0) return fd[0];
-    mproc__pool_remind(pool); /* nobody knew that it should ring */
-    mproc__iters_remind(pool);
+    if (MPROC__SWAP(&pool->fd_wanted, 1) == 0) mproc__pool_remind(pool); /* nobody knew that it should ring */
     return fd[0];
 }
 
@@ -5815,15 +5798,22 @@ MPROC_DEF int mproc_future_cancel(mproc_future *future) {
     return error;
 }
 
-/* Gives a future up; the descriptor may have rung for it yet. */
+/* Gives a future up; the descriptor may have rung for it yet. MPROC_EBUSY: others wait for it, or another
+   thread is in its callback; who is in that of a future freed before, in the same slot, does no harm. */
 MPROC__FN int mproc__future_drop(mproc_future *f) {
-    if (mproc__awaited(f)) return MPROC_EBUSY;
-    int error = mproc__future_revoke(f);
+    uint64_t word = MPROC__LOAD(&f->word); /* its generation: later the slot may be another's */
+    int error = mproc__awaited(f) ? MPROC_EBUSY : 0;
+    bool locked = mproc__callbacks.first != NULL;
+    if (locked) pthread_mutex_lock(&mproc__callbacks.lock);
+    for (mproc__callback *c = locked ? mproc__callbacks.first : NULL; c != NULL; c = c->next)
+        if (c->future == f && c->generation == word >> 32 && c->caller != 0 && c->caller != mproc__gettid())
+            error = MPROC_EBUSY;
+    if (error == 0 && !mproc__cas32(&f->tag.magic, mproc__magic(&f->tag), 0)) error = MPROC_EINVAL;
+    if (locked) pthread_mutex_unlock(&mproc__callbacks.lock);
     if (error != 0) return error;
-    uint64_t before = MPROC__LOAD(&f->word); /* its generation: later the slot may be another's */
     MPROC__STORE(&f->job.detached, 1);
-    uint64_t word = MPROC__LOAD(&f->word);
-    if (mproc__state(word) == MPROC__DONE && word >> 32 == before >> 32) mproc__slot_release(f, word);
+    uint64_t now = MPROC__LOAD(&f->word);
+    if (mproc__state(now) == MPROC__DONE && now >> 32 == word >> 32) mproc__slot_release(f, now);
     return 0;
 }
 
@@ -6065,8 +6055,8 @@ MPROC__FN bool mproc__iter_lives(const mproc_iter *it) {
     return mproc__is_pool(it->pool) && it->pool->bell.serial == it->serial;
 }
 
-/* Like mproc__pool_remind, for what this process's iterators have ready. If another thread is at their list,
-   it rings once too often rather than wait; if one hands in an iterator's chunks, there will be news. */
+/* Rings for what this process's iterators have ready. If another thread is at their list, it rings once too
+   often rather than wait; if one hands in an iterator's chunks, there will be news. */
 MPROC__FN void mproc__iters_remind(mproc_pool *pool) {
     bool busy = pthread_mutex_trylock(&mproc__iters_lock) != 0, ready = busy;
     for (mproc_iter *it = busy ? NULL : mproc__iters; it != NULL && !ready; it = it->next) {
@@ -6213,15 +6203,6 @@ MPROC__FN bool mproc__pool_awaited(const mproc_pool *pool) {
     return false;
 }
 
-/* From now on it is no pool. With the lock, so that no thread begins to use an iterator of it meanwhile. */
-MPROC__FN int mproc__pool_revoke(mproc_pool *pool) {
-    pthread_mutex_lock(&mproc__iters_lock);
-    int error = mproc__pool_awaited(pool) ? MPROC_EBUSY : 0;
-    if (error == 0 && !mproc__cas32(&pool->tag.magic, mproc__magic(&pool->tag), 0)) error = MPROC_EINVAL;
-    pthread_mutex_unlock(&mproc__iters_lock);
-    return error;
-}
-
 MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
     if (pool == NULL) return 0;
     if (mproc__own_seat != NULL && mproc__own_seat->at_pool == (uintptr_t)pool) return MPROC_EBUSY;
@@ -6231,10 +6212,12 @@ MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
     while ((mproc__pool_awaited(pool) || mproc__pool_dying(pool) || mproc__mutex_holder(&pool->life) != 0) &&
            mproc__now() < end) /* the supervisor says that it is over, and then tells each task */
         mproc__sleep(MPROC__MS);
-    error = mproc__mutex_holder(&pool->life) != 0 ? MPROC_EBUSY : mproc__pool_revoke(pool);
-    if (error != 0) return error;
-    mproc__pool_dispose(pool);
-    return 0;
+    pthread_mutex_lock(&mproc__iters_lock); /* so that no thread begins to use an iterator of it meanwhile */
+    if (mproc__mutex_holder(&pool->life) != 0 || mproc__pool_awaited(pool)) error = MPROC_EBUSY;
+    else if (!mproc__cas32(&pool->tag.magic, mproc__magic(&pool->tag), 0)) error = MPROC_EINVAL;
+    pthread_mutex_unlock(&mproc__iters_lock);
+    if (error == 0) mproc__pool_dispose(pool);
+    return error;
 }
 
 /* What a worker has finished, the task included that it is just putting into its sum. */
