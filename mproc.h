@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3098
        Ring                       mproc.h:516   mproc.h:4252
        Pool                       mproc.h:541   mproc.h:4466
-       Files                      mproc.h:674   mproc.h:6361
-       Dump                       mproc.h:709   mproc.h:6938
+       Files                      mproc.h:674   mproc.h:6360
+       Dump                       mproc.h:709   mproc.h:6937
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -5327,12 +5327,27 @@ MPROC__FN bool mproc__pool_lives(mproc_pool *pool) {
     return false;
 }
 
+/* The worker of this pool that the calling thread is, or NULL. A task's other threads and its children are
+   none: what they ran would stand in no record, and nobody would know when they are killed. */
+MPROC__FN mproc__worker *mproc__own_worker(const mproc_pool *pool) {
+    if (mproc__me.pool != pool || mproc__me.worker == NULL) return NULL;
+    return mproc__me.thread == mproc__gettid() ? mproc__me.worker : NULL;
+}
+
+/* Is this a task so deep among tasks that wait for each other that its worker can run no other one? It must
+   not wait for one without a limit: all workers might. */
+MPROC__FN bool mproc__worker_is_deep(const mproc_pool *pool) {
+    const mproc__worker *me = mproc__own_worker(pool);
+    return me != NULL && me->depth >= MPROC__NESTING - 1;
+}
+
 /* Sleeps on a flag until what is waited for is there, for _free to see on this object. 0; MPROC_ETIMEDOUT;
-   or why it will never be there: nothing runs in the pool any more. */
+   -EDEADLK; or why it will never be there: nothing runs in the pool any more. */
 MPROC__FN int mproc__pool_wait(mproc_pool *pool, const void *object, uint32_t *flag, bool (*there)(void *),
                                void *ctx, int64_t deadline) {
     int error = 0;
     bool raised = false; /* the flag, after the news */
+    if (deadline == MPROC__NEVER && mproc__worker_is_deep(pool)) return -EDEADLK;
     mproc__waits_on(object);
     while (error == 0 && !there(ctx)) {
         MPROC__STORE(flag, 1);
@@ -5449,20 +5464,6 @@ MPROC__FN int mproc__pool_refuses(const mproc_pool *pool) {
     return MPROC__LOAD(&pool->closed) || MPROC__LOAD(&pool->over) ? MPROC_ECLOSED : 0;
 }
 
-/* The worker of this pool that the calling thread is, or NULL. A task's other threads and its children are
-   none: what they ran would stand in no record, and nobody would know when they are killed. */
-MPROC__FN mproc__worker *mproc__own_worker(const mproc_pool *pool) {
-    if (mproc__me.pool != pool || mproc__me.worker == NULL) return NULL;
-    return mproc__me.thread == mproc__gettid() ? mproc__me.worker : NULL;
-}
-
-/* Is this a task so deep among tasks that wait for each other that its worker can run no other one? It must
-   not wait for one without a limit: all workers might. */
-MPROC__FN bool mproc__worker_is_deep(const mproc_pool *pool) {
-    const mproc__worker *me = mproc__own_worker(pool);
-    return me != NULL && me->depth >= MPROC__NESTING - 1;
-}
-
 /* A worker whose pool is full must not wait for workers: it does a task itself. */
 MPROC__FN bool mproc__worker_helps(mproc_pool *pool) {
     mproc__worker *me = mproc__own_worker(pool);
@@ -5480,7 +5481,6 @@ MPROC__FN bool mproc__pool_has_space(void *pool) {
 /* The ring is full: waits until it is half empty. */
 MPROC__FN int mproc__pool_await_space(mproc_pool *pool, int64_t deadline) {
     if (deadline != 0 && mproc__worker_helps(pool)) return 0;
-    if (deadline == MPROC__NEVER && mproc__worker_is_deep(pool)) return -EDEADLK;
     int error = mproc__pool_wait(pool, pool, &pool->space, mproc__pool_has_space, pool, deadline);
     return error != 0 ? error : mproc__pool_refuses(pool);
 }
@@ -5733,7 +5733,6 @@ MPROC__FN bool mproc__future_done(void *f) { return mproc__is_done((const mproc_
 /* Waits until f is done. 0, MPROC_ETIMEDOUT, -EDEADLK, or why it never will be. */
 MPROC__FN int mproc__future_await(mproc_future *f, int64_t deadline) {
     if (mproc__is_done(f)) return 0;
-    if (deadline == MPROC__NEVER && mproc__worker_is_deep(f->pool)) return -EDEADLK;
     if (deadline != 0 && (mproc__worker_runs_own(f) || mproc__pool_spin(mproc__future_done, f))) return 0;
     return mproc__pool_wait(f->pool, f, &f->wake, mproc__future_done, f, deadline);
 }
@@ -5867,8 +5866,8 @@ MPROC__FN int mproc__iter_begin(mproc_iter *it, mproc_pool *pool, const mproc__j
     it->job = *job;
     if (n == 0) it->job.in_size = it->job.out_size = 0; /* then there need not be an array */
     if (!mproc__job_is_sound(pool, &it->job)) return MPROC_EINVAL;
-    if (job->in_size != 0 && n > SIZE_MAX / 2 / job->in_size) return MPROC_EINVAL;
-    if (job->out_size != 0 && n > SIZE_MAX / 2 / job->out_size) return MPROC_EINVAL;
+    size_t most = SIZE_MAX / 2 / (n | 1);
+    if (it->job.in_size > most || it->job.out_size > most) return MPROC_EINVAL;
     int error = mproc__pool_refuses(pool);
     if (error != 0) return error;
     it->job.count = mproc__chunk_size(pool, n, it->job.in_size, it->job.out_size);
@@ -6085,7 +6084,6 @@ MPROC__FN int mproc__iter_await(mproc_iter *it, int64_t deadline) {
     mproc_pool *pool = it->pool;
     if (!it->unordered || it->position > 0) return mproc__future_await(mproc__iter_head(it), deadline);
     if (mproc__iter_pick(it)) return 0;
-    if (deadline == MPROC__NEVER && mproc__worker_is_deep(pool)) return -EDEADLK;
     bool ran = deadline == 0;
     for (size_t i = it->head; i < it->tail && !ran; i++) ran = mproc__worker_runs_own(*mproc__iter_at(it, i));
     return mproc__pool_wait(pool, pool, &pool->any, mproc__iter_pick, it, deadline);
@@ -6205,7 +6203,8 @@ MPROC__FN bool mproc__pool_awaited(const mproc_pool *pool) {
 
 MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
     if (pool == NULL) return 0;
-    if (mproc__own_seat != NULL && mproc__own_seat->at_pool == (uintptr_t)pool) return MPROC_EBUSY;
+    bool within = mproc__own_seat != NULL && mproc__own_seat->at_pool == (uintptr_t)pool;
+    if (within) return MPROC_EBUSY; /* a callback of this thread's call on the pool */
     int error = mproc_pool_terminate(pool);
     if (error != 0) return error;
     int64_t end = mproc__now() + MPROC__SECOND; /* they are waking up */
