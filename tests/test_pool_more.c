@@ -1199,7 +1199,7 @@ START_TEST(pool_fd_falls_silent_after_every_call) {
     new_board();
     SET(board->open, 1);
     mproc_pool *pool = pool_of(1);
-    int fd = mproc_pool_fd(pool), in[3] = {0, 1, 2};
+    int fd = mproc_pool_fd(pool), in[3] = {0, 1, 2}, out[3];
     for (int way = 0; way < WAYS; way++) {
         int silent = 0;
         for (int round = 0; round < ROUNDS; round++) {
@@ -1212,7 +1212,7 @@ START_TEST(pool_fd_falls_silent_after_every_call) {
             if (way == 3) mproc_future_cancel(future);
             if (way == 4) ck_assert_int_eq(mproc_future_wait(future, 5), 0);
             if (way == 5)
-                ck_assert_int_eq(mproc_pool_map(pool, square, in, 3, sizeof(int), in, sizeof(int)), 0);
+                ck_assert_int_eq(mproc_pool_map(pool, square, in, 3, sizeof(int), out, sizeof(int)), 0);
             if (way == 6) it = mproc_pool_imap(pool, nothing, in, 3, sizeof(int), 0);
             if (it != NULL) EVENTUALLY(mproc__is_done(mproc__iter_head(it)));
             ck_assert_int_eq(mproc_future_free(future), 0);
