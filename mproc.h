@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2198
        Barrier                    mproc.h:368   mproc.h:2369
        Shared values and arrays   mproc.h:384   mproc.h:1963
-       Pipe                       mproc.h:428   mproc.h:3933
+       Pipe                       mproc.h:428   mproc.h:3925
        Queue                      mproc.h:461   mproc.h:3098
-       Ring                       mproc.h:516   mproc.h:4252
-       Pool                       mproc.h:541   mproc.h:4466
-       Files                      mproc.h:674   mproc.h:6360
-       Dump                       mproc.h:709   mproc.h:6937
+       Ring                       mproc.h:516   mproc.h:4239
+       Pool                       mproc.h:541   mproc.h:4452
+       Files                      mproc.h:674   mproc.h:6346
+       Dump                       mproc.h:709   mproc.h:6923
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -3149,8 +3149,6 @@ struct mproc_queue {
     uint32_t taken;          /* twice their number; lowest bit: a joiner sleeps here */
 };
 
-MPROC__FN bool mproc__is_queue(const mproc_queue *q) { return mproc__tag_is(q, MPROC__QUEUE); }
-
 /* How the pipe must be cut so that maxsize messages fit whatever the order of puts and gets: the first page
    may be partly read and the last partly written; and where writes of several frames do not fill the page
    before them, pages stay half empty, so without twice the room batches are off. */
@@ -3235,6 +3233,9 @@ typedef union mproc__frame_batch {
 
 MPROC__FN mproc__message *mproc__frame_message(const mproc__frame *f) {
     return (mproc__message *)(uintptr_t)f->where;
+}
+MPROC__FN mproc__frame *mproc__frame_at(const mproc_queue *q, char *frames, size_t i) {
+    return (mproc__frame *)(void *)(frames + i * q->frame);
 }
 MPROC__FN size_t mproc__inline_room(const mproc_queue *q) { return q->frame - MPROC__FRAME_HEAD; }
 
@@ -3375,7 +3376,7 @@ MPROC__FN size_t mproc__queue_length(mproc_queue *q, int fd) {
 
 MPROC_DEF size_t mproc_queue_qsize(mproc_queue *queue) {
     int fd[2];
-    if (!mproc__is_queue(queue) || mproc__port_fds(&queue->port, fd) != 0) return 0;
+    if (!mproc__tag_is(queue, MPROC__QUEUE) || mproc__port_fds(&queue->port, fd) != 0) return 0;
     return mproc__queue_length(queue, fd[0]);
 }
 
@@ -3383,7 +3384,7 @@ MPROC_DEF bool mproc_queue_empty(mproc_queue *queue) { return mproc_queue_qsize(
 
 MPROC_DEF bool mproc_queue_full(mproc_queue *queue) {
     int fd[2];
-    if (!mproc__is_queue(queue) || mproc__port_fds(&queue->port, fd) != 0) return false;
+    if (!mproc__tag_is(queue, MPROC__QUEUE) || mproc__port_fds(&queue->port, fd) != 0) return false;
     if (queue->maxsize != 0) return mproc__queue_length(queue, fd[0]) >= queue->maxsize;
     return !mproc__poll(fd[1], POLLOUT, 0);
 }
@@ -3428,14 +3429,18 @@ MPROC__FN ssize_t mproc__queue_try_put(mproc_queue *q, const int fd[2], const ch
 /* Full: waits for a change. Half the usual slice, so that close is noticed soon. */
 MPROC__FN void mproc__queue_await_room(mproc_queue *q, const int fd[2], int64_t deadline) {
     int64_t ns = mproc__least(mproc__left(deadline), MPROC__SLICE / 2);
-    if (q->maxsize == 0) {
-        mproc__poll(fd[1], POLLOUT, ns);
-        return;
-    }
-    MPROC__STORE(&q->room, 1);
+    if (q->maxsize != 0) MPROC__STORE(&q->room, 1);
     if (MPROC__LOAD(&q->closed)) return;
-    if (mproc__queue_length(q, fd[0]) >= q->maxsize) mproc__futex_wait(&q->room, 1, ns);
+    if (q->maxsize != 0 && mproc__queue_length(q, fd[0]) >= q->maxsize) mproc__futex_wait(&q->room, 1, ns);
     else mproc__poll(fd[1], POLLOUT, ns);
+}
+
+/* Begins a call with these bytes of the caller's: its deadline, and this process's descriptors. */
+MPROC__FN int mproc__queue_begin(mproc_queue *q, const void *bytes, size_t size, double timeout,
+                                 int64_t *deadline, int fd[2]) {
+    if (!mproc__tag_is(q, MPROC__QUEUE) || (bytes == NULL && size > 0) || !mproc__deadline(timeout, deadline))
+        return MPROC_EINVAL;
+    return mproc__port_fds(&q->port, fd);
 }
 
 /* Puts n frames that stand one after another; how many, or an error when none. */
@@ -3463,27 +3468,32 @@ MPROC__FN ssize_t mproc__queue_put_frames(mproc_queue *q, const mproc_conn *conn
     return done > 0 ? (ssize_t)done : put;
 }
 
-MPROC_DEF int mproc_queue_put(mproc_queue *queue, const void *data, size_t size, double timeout) {
-    int64_t deadline;
-    int fd[2], error;
+/* Puts one message. 0 or an error. */
+MPROC__FN int mproc__queue_put_one(mproc_queue *q, const mproc_conn *conn, const int fd[2], const void *data,
+                                   size_t size, int64_t deadline) {
     mproc__frame_buffer frame;
-    if (!mproc__is_queue(queue) || (data == NULL && size > 0) || !mproc__deadline(timeout, &deadline))
-        return MPROC_EINVAL;
-    if (MPROC__LOAD(&queue->closed)) return MPROC_ECLOSED;
-    if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
-    mproc__queue_note_largest(queue, size);
-    if ((error = mproc__frame_pack(queue, &frame.head, data, size)) != 0) return error;
-    ssize_t put = mproc__queue_put_frames(queue, NULL, fd, frame.bytes, 1, deadline);
+    mproc__queue_note_largest(q, size);
+    int error = mproc__frame_pack(q, &frame.head, data, size);
+    if (error != 0) return error;
+    ssize_t put = mproc__queue_put_frames(q, conn, fd, frame.bytes, 1, deadline);
     if (put == 1) return 0;
     mproc__frame_drop(&frame.head);
     return (int)put;
+}
+
+MPROC_DEF int mproc_queue_put(mproc_queue *queue, const void *data, size_t size, double timeout) {
+    int64_t deadline;
+    int fd[2], error = mproc__queue_begin(queue, data, size, timeout, &deadline, fd);
+    if (error != 0) return error;
+    if (MPROC__LOAD(&queue->closed)) return MPROC_ECLOSED;
+    return mproc__queue_put_one(queue, NULL, fd, data, size, deadline);
 }
 
 /* Packs up to n items into the buffer; how many, or an error when not even one. */
 MPROC__FN ssize_t mproc__queue_pack_many(const mproc_queue *q, char *frames, const void *items, size_t n,
                                          size_t size) {
     for (size_t i = 0; i < n; i++) {
-        mproc__frame *f = (mproc__frame *)(void *)(frames + i * q->frame);
+        mproc__frame *f = mproc__frame_at(q, frames, i);
         int error = mproc__frame_pack(q, f, mproc__nth(items, i, size), size);
         if (error != 0) return i > 0 ? (ssize_t)i : error;
     }
@@ -3493,14 +3503,11 @@ MPROC__FN ssize_t mproc__queue_pack_many(const mproc_queue *q, char *frames, con
 MPROC_DEF ssize_t mproc_queue_put_many(mproc_queue *queue, const void *items, size_t n, size_t size,
                                        double timeout) {
     int64_t deadline;
-    int fd[2], error;
     mproc__frame_batch frames;
-    if (!mproc__is_queue(queue) || (items == NULL && n > 0 && size > 0) ||
-        !mproc__deadline(timeout, &deadline))
-        return MPROC_EINVAL;
+    int fd[2], error = mproc__queue_begin(queue, items, n > 0 ? size : 0, timeout, &deadline, fd);
     if (size != 0 && n > SIZE_MAX / size) return MPROC_EINVAL;
+    if (error != 0) return error;
     if (MPROC__LOAD(&queue->closed)) return MPROC_ECLOSED;
-    if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
     mproc__queue_note_largest(queue, size);
     size_t done = 0, most = sizeof frames.bytes / queue->frame;
     for (ssize_t packed, put; done < n; done += (size_t)put) {
@@ -3509,7 +3516,7 @@ MPROC_DEF ssize_t mproc_queue_put_many(mproc_queue *queue, const void *items, si
         if (packed < 0) return done > 0 ? (ssize_t)done : packed;
         put = mproc__queue_put_frames(queue, NULL, fd, frames.bytes, (size_t)packed, deadline);
         for (ssize_t i = put < 0 ? 0 : put; i < packed; i++)
-            mproc__frame_drop((mproc__frame *)(void *)(frames.bytes + (size_t)i * queue->frame));
+            mproc__frame_drop(mproc__frame_at(queue, frames.bytes, (size_t)i));
         if (put < 0) return done > 0 ? (ssize_t)done : put;
         if (put < packed) return (ssize_t)(done + (size_t)put);
     }
@@ -3643,14 +3650,14 @@ MPROC__FN int mproc__queue_read_fitting(mproc_queue *q, const int fd[2], size_t 
 MPROC__FN void mproc__queue_return(mproc_queue *q, const int fd[2], char *frames, size_t n) {
     int error;
     for (size_t i = 0; i < n; i++) {
-        mproc__frame *f = (mproc__frame *)(void *)(frames + i * q->frame);
+        mproc__frame *f = mproc__frame_at(q, frames, i);
         mproc__message *spare = NULL;
         while (f->where == MPROC__INLINE && (spare = mproc__queue_spare(q)) == NULL) mproc__sleep(MPROC__MS);
         if (spare != NULL) f->where = (uint64_t)(uintptr_t)mproc__frame_keep(f, spare);
     }
     mproc__queue_get_lock(q, fd[0], MPROC__NEVER, &error);
     while (n-- > 0) {
-        const mproc__frame *f = (mproc__frame *)(void *)(frames + n * q->frame);
+        const mproc__frame *f = mproc__frame_at(q, frames, n);
         if (mproc__queue_skips(q, f)) continue;
         MPROC__ADD(&q->taken, 2);
         mproc__queue_put_back(q, fd, f, NULL);
@@ -3731,12 +3738,9 @@ MPROC__FN int mproc__queue_get_frame(mproc_queue *q, const mproc_conn *conn, con
 
 MPROC_DEF ssize_t mproc_queue_get(mproc_queue *queue, void *buffer, size_t capacity, double timeout) {
     int64_t deadline;
-    int fd[2], error;
     mproc__frame_buffer frame;
-    if (!mproc__is_queue(queue) || (buffer == NULL && capacity > 0) || !mproc__deadline(timeout, &deadline))
-        return MPROC_EINVAL;
-    if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
-    error = mproc__queue_get_frame(queue, NULL, fd, capacity, &frame.head, deadline);
+    int fd[2], error = mproc__queue_begin(queue, buffer, capacity, timeout, &deadline, fd);
+    if (error == 0) error = mproc__queue_get_frame(queue, NULL, fd, capacity, &frame.head, deadline);
     if (error != 0) return error;
     ssize_t size = (ssize_t)frame.head.size;
     mproc__frame_unpack(&frame.head, buffer);
@@ -3746,10 +3750,9 @@ MPROC_DEF ssize_t mproc_queue_get(mproc_queue *queue, void *buffer, size_t capac
 
 MPROC_DEF void *mproc_queue_take(mproc_queue *queue, size_t *size, double timeout) {
     int64_t deadline;
-    int fd[2], error;
     mproc__frame_buffer frame;
-    if (!mproc__is_queue(queue) || !mproc__deadline(timeout, &deadline)) return mproc__fail(MPROC_EINVAL);
-    if ((error = mproc__port_fds(&queue->port, fd)) != 0) return mproc__fail(error);
+    int fd[2], error = mproc__queue_begin(queue, NULL, 0, timeout, &deadline, fd);
+    if (error != 0) return mproc__fail(error);
     mproc__message *spare =
         mproc__message_new(NULL, mproc__inline_room(queue)); /* first: then nothing can fail */
     if (spare == NULL) return mproc__fail(MPROC_ENOMEM);
@@ -3772,49 +3775,41 @@ MPROC__FN void mproc__frame_unpack_padded(const mproc__frame *f, char *item, siz
     if (used < size) memset(item + used, 0, size - used);
 }
 
-/* What is there now, many frames per call, while getters need no care; how many messages. */
+/* What is there now, many frames in one call, while getters need no care; how many messages. */
 MPROC__FN size_t mproc__queue_get_there(mproc_queue *q, const int fd[2], void *items, size_t n, size_t size) {
     mproc__frame_batch frames;
     size_t most = sizeof frames.bytes / q->frame, done = 0;
-    while (done < n) {
-        size_t want = n - done < most ? n - done : most, kept = 0;
-        ssize_t got = 0;
-        mproc__queue_enter(q);
-        if (mproc__own_seat != NULL && !MPROC__LOAD(&q->careful) && size >= MPROC__LOAD(&q->largest))
-            got = mproc__queue_read(q, fd[0], frames.bytes, want);
-        for (ssize_t i = 0; i < got; i++) {
-            mproc__frame *f = (mproc__frame *)(void *)(frames.bytes + (size_t)i * q->frame);
-            if (mproc__queue_skips(q, f)) continue;
-            if (f->size > size) {
-                mproc__queue_return(q, fd, (char *)f, (size_t)(got - i));
-                got = i;
-            } else mproc__frame_unpack_padded(f, mproc__nth(items, done + kept++, size), size);
-        }
-        if (kept > 0) mproc__queue_count(q, kept);
-        mproc__queue_leave();
-        done += kept;
-        if (got < (ssize_t)want) break;
+    ssize_t got = 0;
+    mproc__queue_enter(q);
+    if (mproc__own_seat != NULL && !MPROC__LOAD(&q->careful) && size >= MPROC__LOAD(&q->largest))
+        got = mproc__queue_read(q, fd[0], frames.bytes, n < most ? n : most);
+    for (ssize_t i = 0; i < got; i++) {
+        mproc__frame *f = mproc__frame_at(q, frames.bytes, (size_t)i);
+        if (mproc__queue_skips(q, f)) continue;
+        if (f->size > size) {
+            mproc__queue_return(q, fd, (char *)f, (size_t)(got - i));
+            got = i;
+        } else mproc__frame_unpack_padded(f, mproc__nth(items, done++, size), size);
     }
+    if (done > 0) mproc__queue_count(q, done);
+    mproc__queue_leave();
     return done;
 }
 
 MPROC_DEF ssize_t mproc_queue_get_many(mproc_queue *queue, void *items, size_t n, size_t size,
                                        double timeout) {
     int64_t deadline;
-    int fd[2], error;
-    mproc__frame_buffer frame;
-    if (!mproc__is_queue(queue) || (items == NULL && size > 0) || n == 0 ||
-        !mproc__deadline(timeout, &deadline))
-        return MPROC_EINVAL;
-    if (size != 0 && n > SIZE_MAX / size) return MPROC_EINVAL;
-    if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
     size_t done = 0;
-    while (done < n) {
+    mproc__frame_buffer frame;
+    int fd[2], error = mproc__queue_begin(queue, items, size, timeout, &deadline, fd);
+    if (n == 0 || (size != 0 && n > SIZE_MAX / size)) return MPROC_EINVAL;
+    while (error == 0 && done < n) {
         error = mproc__queue_get_frame(queue, NULL, fd, size, &frame.head, done > 0 ? 0 : deadline);
         if (error != 0) break;
         mproc__frame_unpack_padded(&frame.head, mproc__nth(items, done++, size), size);
         mproc__queue_leave();
-        done += mproc__queue_get_there(queue, fd, mproc__nth(items, done, size), n - done, size);
+        if (done < n)
+            done += mproc__queue_get_there(queue, fd, mproc__nth(items, done, size), n - done, size);
     }
     return done > 0 ? (ssize_t)done : error;
 }
@@ -3823,7 +3818,7 @@ MPROC_DEF ssize_t mproc_queue_get_many(mproc_queue *queue, void *items, size_t n
 
 MPROC_DEF int mproc_queue_close(mproc_queue *queue) {
     int fd[2];
-    if (!mproc__is_queue(queue)) return MPROC_EINVAL;
+    if (!mproc__tag_is(queue, MPROC__QUEUE)) return MPROC_EINVAL;
     mproc__queue_idle(queue); /* who is told that it is closed may free it */
     bool first = !MPROC__SWAP(&queue->closed, 1);
     if (first) mproc__flag_end(&queue->room);
@@ -3837,7 +3832,7 @@ MPROC_DEF int mproc_queue_close(mproc_queue *queue) {
 }
 
 MPROC_DEF int mproc_queue_task_done(mproc_queue *queue) {
-    if (!mproc__is_queue(queue)) return MPROC_EINVAL;
+    if (!mproc__tag_is(queue, MPROC__QUEUE)) return MPROC_EINVAL;
     uint32_t taken = MPROC__LOAD(&queue->taken), next;
     do {
         if (taken < 2) return MPROC_EINVAL;
@@ -3848,30 +3843,27 @@ MPROC_DEF int mproc_queue_task_done(mproc_queue *queue) {
     return 0;
 }
 
-/* Has every message been got and marked? In this order: see above. */
-MPROC__FN bool mproc__queue_finished(mproc_queue *q, int fd, bool *reading) {
-    *reading = false;
-    if (mproc__queue_length(q, fd) > 0) return false;
-    *reading = mproc__queue_busy(q, false);
-    if (*reading || MPROC__LOAD(&q->taken) > 1) return false;
-    return mproc__queue_length(q, fd) == 0; /* what was read at the first look may have been put back */
+/* Has every message been got and marked? In this order, see above; what was being read at the first look may
+   have been put back. */
+MPROC__FN bool mproc__queue_finished(mproc_queue *q, int fd) {
+    return mproc__queue_length(q, fd) == 0 && !mproc__queue_busy(q, false) && MPROC__LOAD(&q->taken) < 2 &&
+           mproc__queue_length(q, fd) == 0;
 }
 
 MPROC_DEF int mproc_queue_join(mproc_queue *queue, double timeout) {
     int64_t deadline;
-    int fd[2], error;
-    bool reading;
-    if (!mproc__is_queue(queue) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
-    if ((error = mproc__port_fds(&queue->port, fd)) != 0) return error;
+    int fd[2], error = mproc__queue_begin(queue, NULL, 0, timeout, &deadline, fd);
+    if (error != 0) return error;
     mproc__waits_on(queue);
-    while (!mproc__queue_finished(queue, fd[0], &reading)) {
+    while (!mproc__queue_finished(queue, fd[0])) {
         int64_t left = mproc__left(deadline);
         if (left == 0) {
             error = MPROC_ETIMEDOUT;
             break;
         }
         uint32_t taken = __atomic_fetch_or(&queue->taken, 1, __ATOMIC_SEQ_CST) | 1;
-        if (taken < 2 && mproc__queue_length(queue, fd[0]) == 0) mproc__sleep(reading ? MPROC__MS / 2 : 0);
+        if (taken < 2 && mproc__queue_length(queue, fd[0]) == 0)
+            mproc__sleep(MPROC__MS / 2); /* one is reading */
         else mproc__futex_wait(&queue->taken, taken, mproc__least(left, MPROC__SLICE));
     }
     mproc__waits_on(NULL);
@@ -3880,7 +3872,7 @@ MPROC_DEF int mproc_queue_join(mproc_queue *queue, double timeout) {
 
 MPROC_DEF int mproc_queue_fd(mproc_queue *queue) {
     int fd[2], error;
-    if (!mproc__is_queue(queue)) return MPROC_EINVAL;
+    if (!mproc__tag_is(queue, MPROC__QUEUE)) return MPROC_EINVAL;
     error = mproc__port_fds(&queue->port, fd);
     return error != 0 ? error : fd[0];
 }
@@ -3917,7 +3909,7 @@ MPROC_DEF int mproc_queue_free(mproc_queue *queue) {
     int fd[2];
     mproc__frame_buffer frame;
     if (queue == NULL) return 0;
-    if (!mproc__is_queue(queue)) return MPROC_EINVAL;
+    if (!mproc__tag_is(queue, MPROC__QUEUE)) return MPROC_EINVAL;
     if (mproc__awaited(queue) || !mproc__queue_await_others(queue, true)) return MPROC_EBUSY;
     uint32_t magic = mproc__magic(&queue->tag);
     if (!mproc__cas32(&queue->tag.magic, magic, 0)) return MPROC_EINVAL;
@@ -4169,24 +4161,19 @@ MPROC__FN int mproc__conn_enter(mproc_conn *c, int fd[2]) {
 MPROC_DEF int mproc_conn_send(mproc_conn *conn, const void *data, size_t size, double timeout) {
     int64_t deadline;
     int fd[2], error;
-    mproc__frame_buffer frame;
     sigset_t one, before, pending;
     struct timespec none = {0, 0};
     if ((data == NULL && size > 0) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     if ((error = mproc__conn_enter(conn, fd)) != 0) return error;
     if (conn->out == NULL) return MPROC_EPERM;
-    mproc__queue_note_largest(conn->out, size);
-    if ((error = mproc__frame_pack(conn->out, &frame.head, data, size)) != 0) return error;
     sigemptyset(&one); /* SIGPIPE is not for the program: held back, and taken away again if it came of us */
     sigaddset(&one, SIGPIPE);
     sigpending(&pending);
     pthread_sigmask(SIG_BLOCK, &one, &before);
-    ssize_t put = mproc__queue_put_frames(conn->out, conn, fd, frame.bytes, 1, deadline);
-    if (put == -EPIPE && !sigismember(&pending, SIGPIPE)) sigtimedwait(&one, NULL, &none);
+    error = mproc__queue_put_one(conn->out, conn, fd, data, size, deadline);
+    if (error == -EPIPE && !sigismember(&pending, SIGPIPE)) sigtimedwait(&one, NULL, &none);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (put == 1) return 0;
-    mproc__frame_drop(&frame.head);
-    return (int)put;
+    return error;
 }
 
 MPROC_DEF ssize_t mproc_conn_recv(mproc_conn *conn, void *buffer, size_t capacity, double timeout) {
@@ -4349,7 +4336,7 @@ MPROC__FN size_t mproc__ring_ready(mproc_ring *r, bool put, size_t wanted) {
             put ? mproc__ring_count(r, end->other, end->at) : mproc__ring_count(r, end->at, end->other);
         size_t ready = put ? r->capacity - count : count;
         if (ready >= wanted || look == 1) return ready < wanted ? ready : wanted;
-        end->other = __atomic_load_n(&other->at, __ATOMIC_ACQUIRE);
+        end->other = MPROC__LOAD(&other->at);
     }
 }
 
@@ -4381,11 +4368,10 @@ MPROC__FN void mproc__ring_tell(mproc_ring *r, bool put) {
 
 /* Empty or full: watches for a moment, without the lock, whether the other end moves. Room for one item alone
    is not worth going on for: taken one by one, each would cost both sides a cache miss. */
-MPROC__FN bool mproc__ring_spin(const mproc_ring *r, bool put) {
+MPROC__FN bool mproc__ring_spin(mproc_ring *r, bool put) {
     bool moved = false;
     for (int spins = mproc__spin_begin(); mproc__spins(&spins, moved);) {
-        size_t n = mproc__ring_count(r, __atomic_load_n(&mproc__ring_at(r, false)->at, __ATOMIC_ACQUIRE),
-                                     __atomic_load_n(&mproc__ring_at(r, true)->at, __ATOMIC_ACQUIRE));
+        size_t n = mproc_ring_size(r);
         moved = put ? n < r->capacity - r->capacity / 8 : n > 0;
     }
     return moved;
