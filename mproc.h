@@ -49,9 +49,9 @@
        Pipe                       mproc.h:428   mproc.h:3925
        Queue                      mproc.h:461   mproc.h:3098
        Ring                       mproc.h:516   mproc.h:4239
-       Pool                       mproc.h:541   mproc.h:4452
-       Files                      mproc.h:674   mproc.h:6346
-       Dump                       mproc.h:709   mproc.h:6923
+       Pool                       mproc.h:541   mproc.h:4451
+       Files                      mproc.h:674   mproc.h:6345
+       Dump                       mproc.h:709   mproc.h:6922
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -1201,8 +1201,8 @@ typedef struct mproc__seat {
     mproc__mutex taken; /* held by the thread: its number may be another's by and by, this tells its death */
     mproc__u64 who;     /* pid << 32 | tid; 0: not made yet */
     uintptr_t waiting;  /* address of the object it sleeps on, or 0 */
-    uintptr_t getting;  /* queue whose pipe it is reading a message from, entry in a condition's list that is
-                           its own, generation of a barrier that it waits in, or 0 */
+    uintptr_t getting;  /* queue it is putting to or getting from, lowest bit: idly; entry in a condition's
+                           list  that is its own; generation of a barrier that it waits in; or 0 */
     uintptr_t at_pool;  /* pool that a map or iterator is at, whatever the thread waits for in there, or 0 */
 } mproc__seat;
 
@@ -4332,9 +4332,8 @@ MPROC__FN size_t mproc__ring_ready(mproc_ring *r, bool put, size_t wanted) {
     mproc__ring_end *end = mproc__ring_at(r, put);
     const mproc__ring_end *other = mproc__ring_at(r, !put);
     for (int look = 0;; look++) {
-        size_t count =
-            put ? mproc__ring_count(r, end->other, end->at) : mproc__ring_count(r, end->at, end->other);
-        size_t ready = put ? r->capacity - count : count;
+        size_t full = mproc__ring_count(r, put ? end->other : end->at, put ? end->at : end->other);
+        size_t ready = put ? r->capacity - full : full;
         if (ready >= wanted || look == 1) return ready < wanted ? ready : wanted;
         end->other = MPROC__LOAD(&other->at);
     }
