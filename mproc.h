@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2501
-       Fork helpers               mproc.h:228   mproc.h:2935
-       Locks                      mproc.h:267   mproc.h:1840
-       Recursive lock             mproc.h:305   mproc.h:2047
-       Semaphore                  mproc.h:315   mproc.h:2070
-       Event                      mproc.h:330   mproc.h:2141
-       Condition                  mproc.h:343   mproc.h:2198
-       Barrier                    mproc.h:368   mproc.h:2369
-       Shared values and arrays   mproc.h:384   mproc.h:1963
-       Pipe                       mproc.h:428   mproc.h:3925
-       Queue                      mproc.h:461   mproc.h:3098
-       Ring                       mproc.h:516   mproc.h:4239
-       Pool                       mproc.h:541   mproc.h:4451
-       Files                      mproc.h:674   mproc.h:6345
-       Dump                       mproc.h:709   mproc.h:6922
+       Processes                  mproc.h:151   mproc.h:2502
+       Fork helpers               mproc.h:228   mproc.h:2928
+       Locks                      mproc.h:267   mproc.h:1841
+       Recursive lock             mproc.h:305   mproc.h:2048
+       Semaphore                  mproc.h:315   mproc.h:2071
+       Event                      mproc.h:330   mproc.h:2142
+       Condition                  mproc.h:343   mproc.h:2199
+       Barrier                    mproc.h:368   mproc.h:2370
+       Shared values and arrays   mproc.h:384   mproc.h:1964
+       Pipe                       mproc.h:428   mproc.h:3918
+       Queue                      mproc.h:461   mproc.h:3091
+       Ring                       mproc.h:516   mproc.h:4232
+       Pool                       mproc.h:541   mproc.h:4444
+       Files                      mproc.h:674   mproc.h:6338
+       Dump                       mproc.h:709   mproc.h:6915
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
-       Ports                                    mproc.h:1683
+       Ports                                    mproc.h:1684
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1583,6 +1583,7 @@ static struct mproc__self {
     mproc__last_call *last_calls; /* in the order they are to be made */
     uint64_t last_id;             /* of a child */
     unsigned started;             /* processes, for their names */
+    unsigned starts;              /* by mproc_process_start alone: at every 64th it collects */
     char identity[24];            /* "" in the main program, "2:1" in the first child of its second */
     mproc_process current;        /* what mproc_current_process shows */
     char name[64];                /* the current process's */
@@ -2668,15 +2669,6 @@ MPROC__FN int mproc__process_settle(mproc__child *c, mproc_process *p) {
     return mproc__child_settle(c, p->exitcode != c->exitcode ? &p->exitcode : NULL); /* others may read it */
 }
 
-/* Now and then: ended children that nobody asks after become zombies no longer. */
-MPROC__FN void mproc__collect_some(void) {
-    pthread_mutex_lock(&mproc__self.lock);
-    mproc__child *c = mproc__self.last_id % 64 == 63 ? mproc__self.children : NULL;
-    for (; c != NULL; c = c->next)
-        if (c->kind == MPROC__PROCESS) mproc__child_collect(c);
-    pthread_mutex_unlock(&mproc__self.lock);
-}
-
 MPROC__FN void mproc__child_identity(char *to, size_t size, unsigned number) {
     const char *own = mproc__self.identity;
     snprintf(to, size, "%.15s%s%u", own, own[0] != 0 ? ":" : "", number);
@@ -2708,9 +2700,10 @@ MPROC_DEF int mproc_process_start(mproc_process *p) {
     if (p->mproc__id != 0) return -EALREADY;
     int error = mproc__init();
     if (error != 0) return error;
-    mproc__collect_some();
     mproc__child *c = mproc__child_new(MPROC__PROCESS, p->daemon);
     if (c == NULL) return MPROC_ENOMEM;
+    if (MPROC__ADD(&mproc__self.starts, 1) % 64 == 0)
+        mproc_active_children(NULL, 0); /* those that nobody asks after become zombies no longer */
     char identity[24];
     mproc__child_identity(identity, sizeof identity, MPROC__ADD(&mproc__self.started, 1));
     snprintf(p->mproc__name, sizeof p->mproc__name, "Process-%s", identity);

@@ -1337,6 +1337,25 @@ START_TEST(forgotten_children_are_collected_by_active_children) {
 }
 END_TEST
 
+/* by later starts as well, whatever else is forked between them */
+START_TEST(forgotten_children_are_collected_by_later_starts) {
+    int *go = shared_ints(), zombies = 0;
+    pid_t pids[200];
+    POKE(go, 1);
+    for (int i = 0; i < 200; i++) {
+        mproc_process p;
+        start(&p, waits_for, go);
+        pids[i] = p.pid;
+        EVENTUALLY(process_state(p.pid) == 'Z' || kill(p.pid, 0) != 0);
+        pid_t forked = mproc_fork();
+        if (forked == 0) mproc_exit(0);
+        ck_assert_int_eq(mproc_wait(forked, NULL, 10), 0);
+    }
+    for (int i = 0; i < 200; i++) zombies += kill(pids[i], 0) == 0;
+    ck_assert_int_le(zombies, 64);
+}
+END_TEST
+
 /* */
 START_TEST(no_zombie_by_any_way_to_end) {
     mproc_process p;
@@ -2072,7 +2091,8 @@ SUITE_MAIN("process", main_program_is_the_main_process, not_started_is_not_alive
            sentinel_of_one_that_was_collected, wait_any_leaves_nothing_of_what_others_join,
            wait_any_refuses_what_is_no_child_of_mine, close_is_refused_while_running_and_final_afterwards,
            close_collects_an_ended_child_that_nobody_joined, two_hundred_rounds_leave_nothing,
-           forgotten_children_are_collected_by_active_children, no_zombie_by_any_way_to_end,
+           forgotten_children_are_collected_by_active_children,
+           forgotten_children_are_collected_by_later_starts, no_zombie_by_any_way_to_end,
            active_children_respects_the_capacity, hundred_children_all_end_with_0,
            children_do_not_inherit_fds_of_their_siblings, refused_fork_leaves_nothing_and_may_be_tried_again,
            too_few_fds_are_an_error_that_leaves_nothing, works_where_pidfds_are_refused,
