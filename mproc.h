@@ -38,7 +38,7 @@
        Configuration              mproc.h:88
        Errors                     mproc.h:125
        Processes                  mproc.h:151   mproc.h:2502
-       Fork helpers               mproc.h:228   mproc.h:2928
+       Fork helpers               mproc.h:228   mproc.h:2929
        Locks                      mproc.h:267   mproc.h:1841
        Recursive lock             mproc.h:305   mproc.h:2048
        Semaphore                  mproc.h:315   mproc.h:2071
@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2199
        Barrier                    mproc.h:368   mproc.h:2370
        Shared values and arrays   mproc.h:384   mproc.h:1964
-       Pipe                       mproc.h:428   mproc.h:3918
-       Queue                      mproc.h:461   mproc.h:3091
-       Ring                       mproc.h:516   mproc.h:4232
-       Pool                       mproc.h:541   mproc.h:4444
-       Files                      mproc.h:674   mproc.h:6338
-       Dump                       mproc.h:709   mproc.h:6915
+       Pipe                       mproc.h:428   mproc.h:3919
+       Queue                      mproc.h:461   mproc.h:3092
+       Ring                       mproc.h:516   mproc.h:4233
+       Pool                       mproc.h:541   mproc.h:4445
+       Files                      mproc.h:674   mproc.h:6339
+       Dump                       mproc.h:709   mproc.h:6897
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -2669,9 +2669,11 @@ MPROC__FN int mproc__process_settle(mproc__child *c, mproc_process *p) {
     return mproc__child_settle(c, p->exitcode != c->exitcode ? &p->exitcode : NULL); /* others may read it */
 }
 
-MPROC__FN void mproc__child_identity(char *to, size_t size, unsigned number) {
+/* That of the next child. */
+MPROC__FN void mproc__child_identity(char to[24]) {
     const char *own = mproc__self.identity;
-    snprintf(to, size, "%.15s%s%u", own, own[0] != 0 ? ":" : "", number);
+    unsigned number = MPROC__ADD(&mproc__self.started, 1);
+    snprintf(to, 24, "%.15s%s%u", own, own[0] != 0 ? ":" : "", number);
 }
 
 /* In the child: who am I now? */
@@ -2705,7 +2707,7 @@ MPROC_DEF int mproc_process_start(mproc_process *p) {
     if (MPROC__ADD(&mproc__self.starts, 1) % 64 == 0)
         mproc_active_children(NULL, 0); /* those that nobody asks after become zombies no longer */
     char identity[24];
-    mproc__child_identity(identity, sizeof identity, MPROC__ADD(&mproc__self.started, 1));
+    mproc__child_identity(identity);
     snprintf(p->mproc__name, sizeof p->mproc__name, "Process-%s", identity);
     p->exitcode = MPROC_NO_EXITCODE;
     pid_t pid = mproc__spawn(c, p->daemon || mproc__self.tied);
@@ -2921,8 +2923,7 @@ MPROC__FN int mproc__cgroup_cpus(int most) {
 MPROC_DEF int mproc_cpu_count(void) {
     int n = mproc__affinity();
     if (n < 1) n = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    n = mproc__cgroup_cpus(n < 1 ? 1 : n);
-    return n < 1 ? 1 : n;
+    return mproc__cgroup_cpus(n < 1 ? 1 : n);
 }
 
 /* ---- Fork helpers -----------------------------------------------------------------------------------------
@@ -2935,7 +2936,7 @@ MPROC_DEF pid_t mproc_fork(void) {
     if (c == NULL) return MPROC_ENOMEM;
     char identity[24], name[40];
     bool tied = mproc__self.tied;
-    mproc__child_identity(identity, sizeof identity, MPROC__ADD(&mproc__self.started, 1));
+    mproc__child_identity(identity);
     pid_t pid = mproc__spawn(c, tied);
     if (pid != 0) return pid;
     mproc__tie(c, SIGKILL);
@@ -6358,7 +6359,6 @@ typedef struct mproc__looks {
 struct mproc_file {
     uint32_t busy;  /* futex: 0 free, 1 a thread uses the handle, 2 and others wait */
     uint32_t owner; /* tid of the thread that holds the lock */
-    pid_t pid;      /* of the process that opened fd */
     int fd;
     int fresh;        /* an update's new file, or -1 */
     int held;         /* 0, LOCK_SH or LOCK_EX */
@@ -6415,14 +6415,12 @@ MPROC__FN void mproc__files_inherit(void) {
    hash of it (FNV-1a, of Fowler, Noll and Vo) tells it from others cut so. */
 MPROC__FN const char *mproc__beside(mproc_file *f, const char *suffix) {
     const char *name = strrchr(f->path, '/') + 1;
-    size_t room = strlen(f->path) + MPROC__BESIDE_ROOM;
-    int folder = (int)(name - f->path);
+    char tail[20] = "";
     uint64_t hash = 14695981039346656037u;
     for (const char *p = name; *p != 0; p++) hash = (hash ^ (unsigned char)*p) * 1099511628211u;
-    if (strlen(name) <= 200) snprintf(f->beside, room, "%.*s.%s.mproc-%s", folder, f->path, name, suffix);
-    else
-        snprintf(f->beside, room, "%.*s.%.200s~%016llx.mproc-%s", folder, f->path, name,
-                 (unsigned long long)hash, suffix);
+    if (strlen(name) > 200) snprintf(tail, sizeof tail, "~%016llx", (unsigned long long)hash);
+    snprintf(f->beside, strlen(f->path) + MPROC__BESIDE_ROOM, "%.*s.%.200s%s.mproc-%s", (int)(name - f->path),
+             f->path, name, tail, suffix);
     return f->beside;
 }
 
@@ -6486,11 +6484,7 @@ MPROC__FN int mproc__file_open(mproc_file *f) {
         mproc__file_slot(&f->fd, f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0) == 0)
         error = 0;
     if (error != 0) return error == -EISDIR || error == -ENXIO ? MPROC_EINVAL : error;
-    if (mproc__look(f->fd, "", &f->is) == 0 && f->is.regular) {
-        f->pid = mproc__self.pid;
-        f->held = 0;
-        return 0;
-    }
+    if (mproc__look(f->fd, "", &f->is) == 0 && f->is.regular) return 0;
     mproc__file_slot_close(&f->fd);
     return MPROC_EINVAL;
 }
@@ -6689,17 +6683,16 @@ MPROC_DEF int mproc_file_unlock(mproc_file *file) {
    switch for each line written. Only a courtesy: the flock guards the file, so who has waited for 2 ms,
    behind a dead one or behind one that waits for a stranger, goes on all the same. Nobody is woken: naps are
    short. */
-MPROC__FN uint32_t *mproc__line_enter(uint32_t *line) {
+MPROC__FN void mproc__line_enter(uint32_t *line) {
     uint32_t me = (uint32_t)mproc__gettid();
-    if (mproc__cas32(line, 0, me)) return line;
+    if (mproc__cas32(line, 0, me)) return;
     for (int64_t end = mproc__now() + 2 * MPROC__MS; mproc__now() < end; mproc__sleep(MPROC__MS / 20)) {
         for (int looks = mproc__spinning_helps ? 400 : 1; looks > 0; looks--) {
-            if (MPROC__LOAD(line) == 0 && mproc__cas32(line, 0, me)) return line;
+            if (MPROC__LOAD(line) == 0 && mproc__cas32(line, 0, me)) return;
             mproc__relax();
         }
     }
     MPROC__STORE(line, me);
-    return line;
 }
 
 /* Brackets an operation that needs the exclusive lock; *took tells whether to give it back. */
@@ -6718,21 +6711,11 @@ MPROC__FN int mproc__file_begin(mproc_file *f, bool *took) {
     if (error != 0) return mproc__file_unpin(f, error);
     *took = f->held == 0;
     if (*took) {
-        f->line = mproc__line_enter(&mproc__shared->file_line[f->is.inode % 64]);
+        f->line = &mproc__shared->file_line[f->is.inode % 64];
+        mproc__line_enter(f->line);
         error = mproc__file_take(f, LOCK_EX, MPROC__NEVER);
     } else if ((error = mproc__look(f->fd, "", &f->is)) == 0) error = mproc__file_recover(f);
     return error == 0 ? 0 : mproc__file_end(f, *took, error);
-}
-
-/* Writes all, or says why not; *done counts. */
-MPROC__FN int mproc__write_quietly(int fd, const char *data, size_t size, size_t *done) {
-    int error = 0;
-    for (*done = 0; *done < size && error == 0;) {
-        ssize_t n = write(fd, data + *done, size - *done);
-        if (n > 0) *done += (size_t)n;
-        else if (n < 0 && errno != EINTR) error = -errno;
-    }
-    return error;
 }
 
 /* Would a write past RLIMIT_FSIZE raise SIGXFSZ? */
@@ -6747,18 +6730,23 @@ MPROC__FN bool mproc__file_limited(void) {
     return got != 0 || limit.rlim_cur != RLIM_INFINITY;
 }
 
-/* The same. SIGXFSZ is not for the program: where there is a limit, it is held back and taken away again. */
+/* Writes all, or says why not; *done counts. SIGXFSZ is not for the program: where there is a limit, it is
+   held back and taken away again. */
 MPROC__FN int mproc__write_all(int fd, const char *data, size_t size, size_t *done, bool limited) {
+    int error = 0;
     sigset_t one, before, pending;
     struct timespec none = {0, 0};
-    if (!limited) return mproc__write_quietly(fd, data, size, done);
     sigemptyset(&one);
     sigaddset(&one, SIGXFSZ);
-    sigpending(&pending);
-    pthread_sigmask(SIG_BLOCK, &one, &before);
-    int error = mproc__write_quietly(fd, data, size, done);
-    if (error == -EFBIG && !sigismember(&pending, SIGXFSZ)) sigtimedwait(&one, NULL, &none);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (limited) sigpending(&pending);
+    if (limited) pthread_sigmask(SIG_BLOCK, &one, &before);
+    for (*done = 0; *done < size && error == 0;) {
+        ssize_t n = write(fd, data + *done, size - *done);
+        if (n > 0) *done += (size_t)n;
+        else if (n < 0 && errno != EINTR) error = -errno;
+    }
+    if (limited && error == -EFBIG && !sigismember(&pending, SIGXFSZ)) sigtimedwait(&one, NULL, &none);
+    if (limited) pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error;
 }
 
@@ -6797,14 +6785,12 @@ MPROC_DEF int mproc_file_append(mproc_file *file, const void *data, size_t size)
 }
 
 /* Reads the whole file into malloc'ed memory, a zero byte behind it. */
-MPROC__FN int mproc__file_read(int fd, char **data, size_t *size) {
-    struct stat st;
-    if (fstat(fd, &st) != 0) return -errno;
-    size_t room = (size_t)st.st_size;
+MPROC__FN int mproc__file_read(const mproc_file *f, char **data, size_t *size) {
+    size_t room = (size_t)f->is.size;
     *data = (char *)malloc(room + 1);
     if (*data == NULL) return MPROC_ENOMEM;
     for (*size = 0; *size < room;) {
-        ssize_t n = pread(fd, *data + *size, room - *size, (off_t)*size);
+        ssize_t n = pread(f->fd, *data + *size, room - *size, (off_t)*size);
         if (n == 0) break;
         if (n > 0) *size += (size_t)n;
         else if (errno != EINTR) return -errno;
@@ -6814,16 +6800,12 @@ MPROC__FN int mproc__file_read(int fd, char **data, size_t *size) {
 }
 
 /* After a rename only the folder's own fsync makes the new name survive a power cut. */
-MPROC__FN void mproc__sync_folder(const char *path) {
-    char folder[4096];
-    const char *slash = strrchr(path, '/');
-    size_t n = slash == path ? 1 : (size_t)(slash - path);
-    if (n >= sizeof folder) return;
-    memcpy(folder, path, n);
-    folder[n] = 0;
-    int fd = mproc__open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+MPROC__FN void mproc__sync_folder(mproc_file *f) {
+    int folder = (int)(strrchr(f->path, '/') + 1 - f->path);
+    snprintf(f->beside, strlen(f->path) + MPROC__BESIDE_ROOM, "%.*s", folder, f->path);
+    int fd = mproc__open(f->beside, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd >= 0) mproc__fsync(fd);
-    if (fd >= 0) close(fd);
+    mproc__close(&fd);
 }
 
 /* Mode and owner of the old file for the new one. Who may not give the owner away owns it, and who may not
@@ -6869,7 +6851,7 @@ MPROC__FN int mproc__file_replace(mproc_file *f, const char *data, size_t size) 
     f->fresh = -1;
     pthread_mutex_unlock(&mproc__self.lock);
     f->is = is;
-    mproc__sync_folder(f->path);
+    mproc__sync_folder(f);
     return 0;
 }
 
@@ -6881,7 +6863,7 @@ MPROC_DEF int mproc_file_update(mproc_file *file, int (*edit)(char **data, size_
     if (edit == NULL) return MPROC_EINVAL;
     int error = mproc__file_begin(file, &took);
     if (error != 0) return error;
-    error = mproc__file_read(file->fd, &data, &size);
+    error = mproc__file_read(file, &data, &size);
     file->inside = true;
     if (error == 0) error = edit(&data, &size, ctx);
     file->inside = false;
@@ -6901,7 +6883,7 @@ MPROC_DEF int mproc_file_close(mproc_file *file) {
         error = MPROC_EBUSY;
     if (error == 0) {
         *link = file->next;
-        if (file->held != 0 && file->pid == getpid()) flock(file->fd, LOCK_UN); /* a child may have it too */
+        if (file->held != 0) flock(file->fd, LOCK_UN); /* a child that was forked just now may have it too */
         mproc__close(&file->fd);
     }
     pthread_mutex_unlock(&mproc__self.lock);
@@ -6949,43 +6931,39 @@ MPROC__FN void mproc__dump_condition(FILE *out, const mproc_condition *c) {
     if (mproc__is_lock(lock)) mproc__dump_holder(out, &lock->mutex);
 }
 
-MPROC__FN void mproc__dump_object(FILE *out, mproc__tag *tag) {
-    union { /* what it is by its kind */
-        void *object;
-        mproc_lock *lock;
-        mproc_condition *condition;
-        mproc_ring *ring;
-        mproc_barrier *barrier;
-        mproc__array *array;
-        mproc_queue *queue;
-    } it = {tag};
-    fprintf(out, "%-10s %p", mproc__kind_name(tag->kind), it.object);
-    switch (tag->kind) {
+MPROC__FN void mproc__dump_object(FILE *out, void *object, uint32_t kind) {
+    mproc_lock *lock = (mproc_lock *)object; /* what it is by its kind */
+    mproc_barrier *barrier = (mproc_barrier *)object;
+    mproc__array *array = (mproc__array *)object;
+    mproc_queue *queue = (mproc_queue *)object;
+    mproc_ring *ring = (mproc_ring *)object;
+    fprintf(out, "%-10s %p", mproc__kind_name(kind), object);
+    switch (kind) {
     case MPROC__LOCK:
-    case MPROC__RLOCK: mproc__dump_holder(out, &it.lock->mutex); break;
-    case MPROC__POOL: mproc__dump_pool(out, (mproc_pool *)it.object); break;
-    case MPROC__EVENT: fputs(mproc_event_is_set((mproc_event *)it.object) ? " set" : " clear", out); break;
+    case MPROC__RLOCK: mproc__dump_holder(out, &lock->mutex); break;
+    case MPROC__POOL: mproc__dump_pool(out, (mproc_pool *)object); break;
+    case MPROC__EVENT: fputs(mproc_event_is_set((mproc_event *)object) ? " set" : " clear", out); break;
     case MPROC__SEMAPHORE:
-        fprintf(out, " %d permits", mproc_semaphore_value((mproc_semaphore *)it.object));
+        fprintf(out, " %d permits", mproc_semaphore_value((mproc_semaphore *)object));
         break;
-    case MPROC__CONDITION: mproc__dump_condition(out, it.condition); break;
+    case MPROC__CONDITION: mproc__dump_condition(out, (mproc_condition *)object); break;
     case MPROC__BARRIER:
-        fprintf(out, " %u of %u parties", mproc__arrived(it.barrier->word), it.barrier->parties);
+        fprintf(out, " %u of %u parties", mproc__arrived(barrier->word), barrier->parties);
         break;
     case MPROC__HIDDEN_LOCK: /* which stands first in an array */
-        fprintf(out, " %zu items of %zu bytes", it.array->n, it.array->size);
-        mproc__dump_holder(out, &it.array->lock.mutex);
+        fprintf(out, " %zu items of %zu bytes", array->n, array->size);
+        mproc__dump_holder(out, &array->lock.mutex);
         break;
     case MPROC__QUEUE:
-        fprintf(out, " %zu messages%s", mproc_queue_qsize(it.queue), it.queue->closed ? ", closed" : "");
-        mproc__dump_holder(out, &it.queue->put_lock);
-        mproc__dump_holder(out, &it.queue->get_lock);
+        fprintf(out, " %zu messages%s", mproc_queue_qsize(queue), queue->closed ? ", closed" : "");
+        mproc__dump_holder(out, &queue->put_lock);
+        mproc__dump_holder(out, &queue->get_lock);
         break;
     case MPROC__RING:
-        fprintf(out, " %zu of %zu items%s", mproc_ring_size(it.ring), it.ring->capacity,
-                it.ring->closed ? ", closed" : "");
-        mproc__dump_holder(out, &mproc__ring_at(it.ring, false)->lock);
-        mproc__dump_holder(out, &mproc__ring_at(it.ring, true)->lock);
+        fprintf(out, " %zu of %zu items%s", mproc_ring_size(ring), ring->capacity,
+                ring->closed ? ", closed" : "");
+        mproc__dump_holder(out, &mproc__ring_at(ring, false)->lock);
+        mproc__dump_holder(out, &mproc__ring_at(ring, true)->lock);
         break;
     default: break;
     }
@@ -7023,7 +7001,7 @@ MPROC__FN size_t mproc__dump_list(mproc__arena *a, mproc__tag **list, size_t cap
 MPROC__FN void mproc__dump_line(FILE *out, FILE *memory, char *const *text, const size_t *size,
                                 mproc__tag *tag) {
     rewind(memory);
-    if (tag->magic == mproc__magic(tag)) mproc__dump_object(memory, tag);
+    if (tag->magic == mproc__magic(tag)) mproc__dump_object(memory, tag, tag->kind);
     if (fflush(memory) == 0 && tag->magic == mproc__magic(tag)) fwrite(*text, 1, *size, out);
 }
 
