@@ -51,7 +51,7 @@
        Ring                       mproc.h:516   mproc.h:4233
        Pool                       mproc.h:541   mproc.h:4445
        Files                      mproc.h:674   mproc.h:6339
-       Dump                       mproc.h:709   mproc.h:6897
+       Dump                       mproc.h:709   mproc.h:6892
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -2881,7 +2881,7 @@ MPROC_DEF size_t mproc_active_children(pid_t *pids, size_t capacity) {
 /* Up to two numbers of a cgroup's file, where "max" is none; how many there were. */
 MPROC__FN int mproc__cgroup_read(const char *root, const char *group, const char *file, long long number[2]) {
     char path[768];
-    snprintf(path, sizeof path, "%s%s/%s", root, group[1] != 0 ? group : "", file);
+    snprintf(path, sizeof path, "%s%s/%s", root, group, file);
     FILE *f = fopen(path, "re");
     int n = f != NULL ? fscanf(f, "%lld %lld", &number[0], &number[1]) : 0;
     if (f != NULL) fclose(f);
@@ -2900,8 +2900,8 @@ MPROC__FN int mproc__cgroup_least(const char *root, char *group, int most) {
         if (quota[0] > 0 && quota[1] > 0 && (quota[0] - 1) / quota[1] < most)
             most = (int)((quota[0] - 1) / quota[1]) + 1;
         char *slash = strrchr(group, '/');
-        if (slash == NULL || group[1] == 0) return most;
-        slash[slash == group] = 0;
+        if (slash == NULL) return most;
+        *slash = 0;
     }
 }
 
@@ -6548,8 +6548,7 @@ MPROC__FN bool mproc__file_orphaned(mproc_file *f) {
     return true;
 }
 
-/* One thread at a time uses a handle: no other looks at what stands behind busy and owner. Whoever enters one
-   that is not open, in a child of fork or after an error, opens it. */
+/* One thread at a time uses a handle: no other looks at what stands behind busy and owner. */
 MPROC__FN int mproc__file_enter(mproc_file *f, int64_t deadline) {
     if (MPROC__LOAD(&f->owner) == (uint32_t)mproc__gettid()) return f->inside ? -EDEADLK : 0;
     uint32_t mine = 1;
@@ -6566,9 +6565,7 @@ MPROC__FN int mproc__file_enter(mproc_file *f, int64_t deadline) {
         late = errno == ETIMEDOUT;
         mine = 2; /* who was woken does not know whether others sleep on */
     }
-    int error = f->fd < 0 ? mproc__file_open(f) : 0;
-    if (error != 0) mproc__file_leave(f);
-    return error;
+    return 0;
 }
 
 /* Is the open file still the one that the path names? 1, 0, or an error. */
@@ -6614,19 +6611,20 @@ MPROC__FN int mproc__file_recover(mproc_file *f) {
     return error != 0 ? error : mproc__look(f->fd, "", &f->is);
 }
 
+/* Locks the file; opens it first in a child of fork, after an error, and when it was replaced. */
 MPROC__FN int mproc__file_take(mproc_file *f, int how, int64_t deadline) {
-    for (;;) {
-        int error = mproc__flock(f->fd, how, deadline);
+    int error, current = 0;
+    while (current == 0) {
+        error = f->fd < 0 ? mproc__file_open(f) : 0;
+        if (error == 0) error = mproc__flock(f->fd, how, deadline);
         if (error != 0) return error;
-        int current = mproc__file_current(f);
-        if (current > 0) break;
-        mproc__file_slot_close(&f->fd); /* it was replaced while we waited; or with it goes the lock */
-        error = current < 0 ? current : mproc__file_open(f);
-        if (error != 0) return error;
+        current = mproc__file_current(f);
+        if (current <= 0) mproc__file_slot_close(&f->fd); /* and with it goes the lock */
     }
+    if (current < 0) return current;
     f->held = how;
     MPROC__STORE(&f->owner, (uint32_t)mproc__gettid());
-    int error = how == LOCK_EX ? mproc__file_recover(f) : 0;
+    error = how == LOCK_EX ? mproc__file_recover(f) : 0;
     if (error != 0) mproc__flock_end(f);
     return error;
 }
@@ -6641,13 +6639,10 @@ MPROC__FN int mproc__file_take_shared(mproc_file *f, int64_t deadline) {
         error = mproc__file_take(f, LOCK_SH, deadline);
         if (error != 0 || mproc__file_torn(f) == 0) return error;
         mproc__flock_end(f); /* a plain upgrade could deadlock with another reader's */
-        error = f->fd < 0 ? mproc__file_open(f) : 0;
-        if (error == 0) error = mproc__file_take(f, LOCK_EX, deadline);
+        error = mproc__file_take(f, LOCK_EX, deadline);
         if (error != 0 && !mproc__may_not(error)) return error;
         bool stays = error != 0 || mproc__file_torn(f) != 0; /* it cannot be removed: not by us, then */
         if (error == 0) mproc__flock_end(f);
-        error = f->fd < 0 ? mproc__file_open(f) : 0;
-        if (error != 0) return error;
         if (stays) return mproc__file_take(f, LOCK_SH, deadline);
     }
 }
