@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2502
-       Fork helpers               mproc.h:228   mproc.h:2929
-       Locks                      mproc.h:267   mproc.h:1841
-       Recursive lock             mproc.h:305   mproc.h:2048
-       Semaphore                  mproc.h:315   mproc.h:2071
-       Event                      mproc.h:330   mproc.h:2142
-       Condition                  mproc.h:343   mproc.h:2199
-       Barrier                    mproc.h:368   mproc.h:2370
-       Shared values and arrays   mproc.h:384   mproc.h:1964
-       Pipe                       mproc.h:428   mproc.h:3919
-       Queue                      mproc.h:461   mproc.h:3092
-       Ring                       mproc.h:516   mproc.h:4233
-       Pool                       mproc.h:541   mproc.h:4445
-       Files                      mproc.h:674   mproc.h:6339
-       Dump                       mproc.h:709   mproc.h:6892
+       Processes                  mproc.h:151   mproc.h:2501
+       Fork helpers               mproc.h:228   mproc.h:2925
+       Locks                      mproc.h:267   mproc.h:1840
+       Recursive lock             mproc.h:305   mproc.h:2047
+       Semaphore                  mproc.h:315   mproc.h:2070
+       Event                      mproc.h:330   mproc.h:2141
+       Condition                  mproc.h:343   mproc.h:2198
+       Barrier                    mproc.h:368   mproc.h:2369
+       Shared values and arrays   mproc.h:384   mproc.h:1963
+       Pipe                       mproc.h:428   mproc.h:3912
+       Queue                      mproc.h:461   mproc.h:3085
+       Ring                       mproc.h:516   mproc.h:4226
+       Pool                       mproc.h:541   mproc.h:4438
+       Files                      mproc.h:674   mproc.h:6330
+       Dump                       mproc.h:709   mproc.h:6883
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
-       Ports                                    mproc.h:1684
+       Ports                                    mproc.h:1683
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1542,13 +1542,12 @@ struct mproc__child {
     pid_t pid;   /* 0 while being started */
     int kind;
     bool daemon;
-    bool ended;       /* its status has been collected, or is lost */
-    bool told;        /* and somebody was told: who has p knows by that */
-    bool only_thread; /* the thread that starts it is its process's only one */
-    bool fd_shown;    /* mproc_process_fd gave the pidfd away: keep it until close */
-    int exitcode;     /* once ended */
-    int users;        /* threads waiting for it right now */
-    int pidfd;    /* or, where the kernel refuses pidfds, a socket whose other end the child keeps; or -1 */
+    bool ended;    /* its status has been collected, or is lost */
+    bool told;     /* and somebody was told: who has p knows by that */
+    bool fd_shown; /* mproc_process_fd gave the pidfd away: keep it until close */
+    int exitcode;  /* once ended */
+    int users;     /* threads waiting for it right now */
+    int pidfd;     /* or, where the kernel refuses pidfds, a socket whose other end the child keeps; or -1 */
     int life[2];  /* a pipe whose write end only this process holds: its end tells the child of ours; or -1 */
     int sentinel; /* that other end, while being started; or -1 */
 };
@@ -1581,7 +1580,7 @@ static struct mproc__self {
     mproc__child *children;
     mproc__child *own;            /* in a child: its parent's record of it, with the pipe it is tied by */
     mproc__last_call *last_calls; /* in the order they are to be made */
-    uint64_t last_id;             /* of a child */
+    mproc__u64 last_id;           /* of a child */
     unsigned started;             /* processes, for their names */
     unsigned starts;              /* by mproc_process_start alone: at every 64th it collects */
     char identity[24];            /* "" in the main program, "2:1" in the first child of its second */
@@ -2528,9 +2527,7 @@ MPROC__FN mproc__child *mproc__child_new(int kind, bool daemon) {
     c->daemon = daemon;
     c->exitcode = MPROC_NO_EXITCODE;
     c->pidfd = c->life[0] = c->life[1] = c->sentinel = -1;
-    pthread_mutex_lock(&mproc__self.lock);
-    c->id = ++mproc__self.last_id;
-    pthread_mutex_unlock(&mproc__self.lock);
+    c->id = MPROC__ADD(&mproc__self.last_id, 1);
     return c;
 }
 
@@ -2556,12 +2553,10 @@ MPROC__FN int mproc__child_pipes(mproc__child *c, bool tied) {
 /* In the child: be signalled when the process at the other end of the pipe is gone. The pipe is lost if the
    child executes a program or closes all descriptors, so where the one thread of a process forked, that
    thread's end is waited for as well. */
-MPROC__FN void mproc__tie(const mproc__child *c, int sig) {
-    int life = c->life[0];
-    if (life < 0) return;
+MPROC__FN void mproc__tie(int life, int sig, bool only_thread) {
     bool tied = fcntl(life, F_SETOWN, getpid()) == 0 && fcntl(life, MPROC__F_SETSIG, sig) == 0 &&
                 fcntl(life, F_SETFL, O_ASYNC) == 0;
-    if (!tied || c->only_thread) prctl(PR_SET_PDEATHSIG, sig);
+    if (!tied || only_thread) prctl(PR_SET_PDEATHSIG, sig);
     if (mproc__poll(life, POLLIN, 0)) raise(sig); /* it was gone before the kernel knew whom to signal */
 }
 
@@ -2572,19 +2567,23 @@ MPROC__FN bool mproc__only_thread(void) {
 }
 
 /* fork(2), with the child entered in the list. In the child the record that remains is its own, `c`. */
-MPROC__FN pid_t mproc__spawn(mproc__child *c, bool tied) {
+MPROC__FN pid_t mproc__spawn(mproc__child *c) {
+    bool tied = c->daemon || mproc__self.tied, only_thread = tied && mproc__only_thread();
     mproc__flush_stdio();
     pthread_mutex_lock(&mproc__self.lock); /* a thread that forks meanwhile knows which pipes to close */
     c->next = mproc__self.children;
     mproc__self.children = c;
     int error = mproc__child_pipes(c, tied);
-    c->only_thread = tied && mproc__only_thread();
     pthread_mutex_unlock(&mproc__self.lock);
     mproc__starting = c;
     pid_t pid = error == 0 ? fork() : -1;
     if (pid < 0 && error == 0) error = -errno;
     mproc__starting = NULL;
-    if (pid == 0) return 0;
+    if (pid == 0) {
+        mproc__self.tied = tied;
+        if (tied) mproc__tie(c->life[0], c->kind == MPROC__SUPERVISOR ? SIGCONT : SIGKILL, only_thread);
+        return 0;
+    }
     pthread_mutex_lock(&mproc__self.lock);
     if (error != 0) {
         mproc__child_unlink(c);
@@ -2677,21 +2676,18 @@ MPROC__FN void mproc__child_identity(char to[24]) {
 }
 
 /* In the child: who am I now? */
-MPROC__FN void mproc__become(const char *identity, const char *name, bool tied) {
+MPROC__FN void mproc__become(const char *identity, const char *name) {
     snprintf(mproc__self.identity, sizeof mproc__self.identity, "%s", identity);
     snprintf(mproc__self.name, sizeof mproc__self.name, "%s", name);
     mproc__self.current.name = mproc__self.name;
-    mproc__self.tied = tied;
 }
 
 MPROC__FN void mproc__conn_given(void *arg, pid_t pid);
 
-MPROC__FN void mproc__process_main(mproc_process *p, mproc__child *c, const char *identity) {
-    bool tied = c->life[0] >= 0;
-    mproc__tie(c, SIGKILL);
+MPROC__FN void mproc__process_main(mproc_process *p, const char *identity) {
     p->pid = mproc__self.pid;
     mproc__self.current = *p;
-    mproc__become(identity, p->name, tied);
+    mproc__become(identity, p->name);
     mproc__conn_given(p->arg, mproc__self.pid);
     mproc_exit(p->run != NULL ? p->run(p) : p->target(p->arg));
 }
@@ -2710,10 +2706,10 @@ MPROC_DEF int mproc_process_start(mproc_process *p) {
     mproc__child_identity(identity);
     snprintf(p->mproc__name, sizeof p->mproc__name, "Process-%s", identity);
     p->exitcode = MPROC_NO_EXITCODE;
-    pid_t pid = mproc__spawn(c, p->daemon || mproc__self.tied);
+    pid_t pid = mproc__spawn(c);
     if (pid < 0) return (int)pid;
     if (p->name == NULL) p->name = p->mproc__name;
-    if (pid == 0) mproc__process_main(p, c, identity);
+    if (pid == 0) mproc__process_main(p, identity);
     mproc__conn_given(p->arg, pid);
     p->pid = pid;
     p->mproc__parent = mproc__self.pid;
@@ -2935,13 +2931,11 @@ MPROC_DEF pid_t mproc_fork(void) {
     mproc__child *c = mproc__child_new(MPROC__FORKED, false);
     if (c == NULL) return MPROC_ENOMEM;
     char identity[24], name[40];
-    bool tied = mproc__self.tied;
     mproc__child_identity(identity);
-    pid_t pid = mproc__spawn(c, tied);
+    pid_t pid = mproc__spawn(c);
     if (pid != 0) return pid;
-    mproc__tie(c, SIGKILL);
     snprintf(name, sizeof name, "Process-%s", identity);
-    mproc__become(identity, name, tied);
+    mproc__become(identity, name);
     return 0;
 }
 
@@ -2997,8 +2991,7 @@ MPROC_DEF int mproc_reap(void) { return mproc__reap(MPROC__FORKED); }
 
 /* Is c one of the children that this round of the end is about? */
 MPROC__FN bool mproc__ends_with_us(const mproc__child *c, bool daemons) {
-    if (c->ended || c->pid == 0 || c->kind == MPROC__FORKED) return false;
-    return (c->daemon || c->kind == MPROC__SUPERVISOR) == daemons;
+    return !c->ended && c->pid != 0 && c->kind != MPROC__FORKED && c->daemon == daemons;
 }
 
 /* With the lock held, which is given up meanwhile: lets other threads finish the forks they are at, or their
@@ -4906,7 +4899,7 @@ MPROC__FN void mproc__worker_main(mproc_pool *pool, mproc__worker *me) {
     mproc__me.pool = pool;
     mproc__me.worker = me;
     mproc__me.thread = mproc__gettid();
-    mproc__become("", pool->name, true);
+    mproc__become("", pool->name);
     mproc__self.current.daemon = true;
     if (pool->options.initializer != NULL && pool->options.initializer(pool->options.initarg) != 0)
         mproc_exit(1);
@@ -5221,8 +5214,7 @@ MPROC__FN void mproc__supervisor_main(mproc_pool *pool, const mproc__child *c, c
     signal(SIGCHLD, SIG_DFL);
     setpgid(0, 0); /* what the terminal sends is for the program */
     mproc__mutex_lock(&pool->life, MPROC__NEVER);
-    mproc__become("", pool->name, true);
-    mproc__tie(c, SIGCONT);
+    mproc__become("", pool->name);
     int error = 0;
     for (int i = 0; i < pool->workers && error == 0; i++) error = mproc__worker_spawn(&s, &pool->worker[i]);
     if (error != 0) mproc__pool_doom(pool, error);
@@ -5366,7 +5358,7 @@ MPROC__FN int mproc__pool_launch(mproc_pool *pool) {
     sigset_t all, mask;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &mask);
-    pid_t pid = mproc__spawn(c, true);
+    pid_t pid = mproc__spawn(c);
     if (pid == 0) mproc__supervisor_main(pool, c, &mask);
     pool->supervisor = pid;
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
@@ -6243,11 +6235,10 @@ typedef struct mproc__loop {
 MPROC__FN int mproc__loop_fork(mproc__loop *loop, mproc__looper *me) {
     mproc__child *c = mproc__child_new(MPROC__HELPER, true);
     MPROC__STORE(&me->busy, 1);
-    pid_t pid = c != NULL ? mproc__spawn(c, true) : MPROC_ENOMEM;
+    pid_t pid = c != NULL ? mproc__spawn(c) : MPROC_ENOMEM;
     if (pid > 0) me->child = c;
     if (pid != 0) return pid > 0 ? 0 : (int)pid;
-    mproc__tie(c, SIGKILL);
-    mproc__become("", mproc__self.current.name, true);
+    mproc__become("", mproc__self.current.name);
     pid = mproc__self.pid;
     for (size_t i; (i = __atomic_fetch_add(&loop->next, 1, __ATOMIC_SEQ_CST)) < loop->n;) {
         loop->body(i, loop->ctx);
