@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3085
        Ring                       mproc.h:516   mproc.h:4226
        Pool                       mproc.h:541   mproc.h:4438
-       Files                      mproc.h:674   mproc.h:6330
-       Dump                       mproc.h:709   mproc.h:6883
+       Files                      mproc.h:674   mproc.h:6343
+       Dump                       mproc.h:709   mproc.h:6896
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -5805,7 +5805,8 @@ struct mproc_iter {
     mproc_iter *next; /* in this process's list */
     mproc_pool *pool;
     uint64_t serial;      /* of the pool's bell: another pool may lie there by and by */
-    pthread_mutex_t lock; /* guards the handing in of chunks: close does it too */
+    pthread_mutex_t lock; /* of who hands in chunks, which close does too, or swaps them; the counts of
+                             chunks and items are read without it, by the iterator's own thread */
     mproc__job job;       /* of a whole chunk, with in and out of all items */
     size_t n, given;      /* items */
     bool unordered;
@@ -5862,8 +5863,9 @@ MPROC__FN int mproc__iter_give(mproc_iter *it, int64_t deadline) {
     mproc_future *f = mproc__pool_hand_in(it->pool, &job, deadline, &error);
     if (f == NULL) return error;
     MPROC__STORE(&f->told, 1); /* mproc_iter_next says itself whether there is more */
-    *mproc__iter_at(it, it->tail++) = f;
-    it->given += job.count;
+    *mproc__iter_at(it, it->tail) = f;
+    MPROC__STORE(&it->tail, it->tail + 1);
+    MPROC__STORE(&it->given, it->given + job.count);
     return 0;
 }
 
@@ -5888,7 +5890,7 @@ MPROC__FN int mproc__iter_flush(mproc_iter *it) {
         it->job.count = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
         it->ahead = MPROC__WINDOW;
     }
-    while (error == 0 && it->given < it->n && it->tail - it->head < it->ahead)
+    while (error == 0 && it->given < it->n && it->tail - MPROC__LOAD(&it->head) < it->ahead)
         error = mproc__iter_give(it, 0);
     pthread_mutex_unlock(&it->lock);
     return error;
@@ -5896,8 +5898,10 @@ MPROC__FN int mproc__iter_flush(mproc_iter *it) {
 
 /* All of the chunk at the head has been taken. */
 MPROC__FN void mproc__iter_drop(mproc_iter *it) {
-    it->position = 0;
-    mproc__future_drop(*mproc__iter_at(it, it->head++));
+    mproc_future *f = mproc__iter_head(it);
+    MPROC__STORE(&it->position, 0);
+    MPROC__STORE(&it->head, it->head + 1);
+    mproc__future_drop(f);
 }
 
 /* Takes the chunk at the head of a map, to out. 0, or the error of its first item that failed. */
@@ -6003,8 +6007,9 @@ MPROC_DEF mproc_iter *mproc_pool_imap_unordered(mproc_pool *pool, mproc_task tas
 
 /* The position of the first chunk that is done and that the next item may come from; SIZE_MAX without. */
 MPROC__FN size_t mproc__iter_done(mproc_iter *it) {
-    size_t end = it->unordered && it->position == 0 ? it->tail : it->head + 1;
-    for (size_t i = it->head; i < it->tail && i < end; i++)
+    size_t head = MPROC__LOAD(&it->head), tail = MPROC__LOAD(&it->tail);
+    size_t end = it->unordered && MPROC__LOAD(&it->position) == 0 ? tail : head + 1;
+    for (size_t i = head; i < tail && i < end; i++)
         if (mproc__is_done(*mproc__iter_at(it, i))) return i;
     return SIZE_MAX;
 }
@@ -6014,9 +6019,11 @@ MPROC__FN bool mproc__iter_pick(void *iter) {
     mproc_iter *it = (mproc_iter *)iter;
     size_t done = mproc__iter_done(it);
     if (done == SIZE_MAX) return false;
+    pthread_mutex_lock(&it->lock); /* for iters_remind, in another thread */
     mproc_future **at = mproc__iter_at(it, done), **head = mproc__iter_at(it, it->head), *f = *at;
     *at = *head;
     *head = f;
+    pthread_mutex_unlock(&it->lock);
     return true;
 }
 
@@ -6046,7 +6053,8 @@ MPROC__FN int mproc__iter_enter(mproc_iter *it, const void **before) {
     if (usable) *before = mproc__uses(it->pool);
     pthread_mutex_unlock(&mproc__iters_lock);
     if (usable) return 0;
-    return known && it->head == it->tail && it->given == it->n ? MPROC_ECLOSED : MPROC_EINVAL;
+    return known && it->head == MPROC__LOAD(&it->tail) && MPROC__LOAD(&it->given) == it->n ? MPROC_ECLOSED
+                                                                                           : MPROC_EINVAL;
 }
 
 /* Waits until the chunk at the head is the one to take from. A worker first runs one that nobody has begun.
@@ -6056,14 +6064,16 @@ MPROC__FN int mproc__iter_await(mproc_iter *it, int64_t deadline) {
     if (!it->unordered || it->position > 0) return mproc__future_await(mproc__iter_head(it), deadline);
     if (mproc__iter_pick(it)) return 0;
     bool ran = deadline == 0;
-    for (size_t i = it->head; i < it->tail && !ran; i++) ran = mproc__worker_runs_own(*mproc__iter_at(it, i));
+    for (size_t i = it->head, end = MPROC__LOAD(&it->tail); i < end && !ran; i++)
+        ran = mproc__worker_runs_own(*mproc__iter_at(it, i));
     return mproc__pool_wait(pool, pool, &pool->any, mproc__iter_pick, it, deadline);
 }
 
 /* Takes the next item of the chunk at the head. */
 MPROC__FN ssize_t mproc__iter_take(mproc_iter *it, void *out, int lost) {
     mproc_future *f = mproc__iter_head(it);
-    uint32_t i = it->position++;
+    uint32_t i = it->position;
+    MPROC__STORE(&it->position, i + 1);
     it->index = f->job.first + i;
     it->code = lost != 0 ? 0 : f->items[i].code;
     int error = mproc__item_take(f, i, out, lost);
@@ -6074,7 +6084,10 @@ MPROC__FN ssize_t mproc__iter_take(mproc_iter *it, void *out, int lost) {
 /* The pool took no more: the items that were not handed in fail one by one, so that their number is right. */
 MPROC__FN ssize_t mproc__iter_refused(mproc_iter *it, int error) {
     if (error == MPROC_ETIMEDOUT || error == MPROC_ENOMEM || error == -EDEADLK) return error;
-    it->index = it->given++;
+    pthread_mutex_lock(&it->lock);
+    it->index = it->given;
+    MPROC__STORE(&it->given, it->given + 1);
+    pthread_mutex_unlock(&it->lock);
     it->code = 0;
     return error == MPROC_ECLOSED ? MPROC_ECANCELED : error;
 }
@@ -6082,7 +6095,7 @@ MPROC__FN ssize_t mproc__iter_refused(mproc_iter *it, int error) {
 MPROC__FN ssize_t mproc__iter_step(mproc_iter *iter, void *out, int64_t deadline) {
     int error = mproc__iter_feed(iter, deadline);
     if (error != 0) return mproc__iter_refused(iter, error);
-    if (iter->head == iter->tail) return MPROC_ECLOSED;
+    if (iter->head == MPROC__LOAD(&iter->tail)) return MPROC_ECLOSED;
     error = mproc__iter_await(iter, deadline);
     if (error == MPROC_ETIMEDOUT || error == -EDEADLK) return error;
     ssize_t taken = mproc__iter_take(iter, out, error);
