@@ -4528,7 +4528,7 @@ struct mproc_pool {
     mproc_pool_options options;
     char name[40], progress[80]; /* copies: other processes may not have the memory of who made the pool */
     int workers;
-    mproc_pool_counts counts; /* kept by the supervisor; done, failed: of workers that have ended */
+    mproc_pool_counts counts; /* kept by the supervisor, but for what the workers' records tell */
     mproc__worker *worker;    /* workers of them */
     uint32_t segments;        /* in use */
     uint32_t hint;            /* there is hardly a free slot before this word of the bitmap */
