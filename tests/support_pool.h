@@ -141,6 +141,11 @@ static inline void free_pool(mproc_pool *pool) {
     ck_assert_int_eq(mproc_pool_free(pool), 0);
     ck_assert(no_children());
 }
+/* Another process has freed a pool of ours: waits for the supervisor's end, and leaves it to the library. */
+static inline void await_supervisors_end(void) {
+    siginfo_t info;
+    ck_assert_int_eq(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), 0);
+}
 static inline mproc_pool_counts counts_of(mproc_pool *pool) {
     mproc_pool_counts counts;
     ck_assert_int_eq(mproc_pool_stats(pool, &counts), 0);

@@ -389,6 +389,7 @@ START_TEST(imap_of_a_pool_that_was_freed) {
         if (way == 2 && child == 0) _exit(mproc_pool_free(pool) != 0);
         if (way == 2) ck_assert_int_eq(mproc_wait(child, NULL, MPROC_FOREVER), 0);
         else ck_assert_int_eq(mproc_pool_free(pool), 0);
+        if (way == 2) await_supervisors_end();
         new_board();
         mproc_pool *fresh = way == 2 ? pool_of(1) : NULL;
         mproc_future *future[50];
@@ -917,6 +918,7 @@ START_TEST(
     two = begin(pool, gate, 0, 0);
     ck_assert_int_eq(mproc_future_on_done(two, record_end, &second), 0);
     free_in_a_child(NULL, pool);
+    await_supervisors_end();
     mproc_pool *fresh = pool_of(1); /* at the same place, most likely */
     for (int i = 0; i < 4; i++) expect_works(fresh);
     ck_assert_int_eq(second.calls, 1);
