@@ -48,10 +48,10 @@
        Shared values and arrays   mproc.h:384   mproc.h:1963
        Pipe                       mproc.h:428   mproc.h:3912
        Queue                      mproc.h:461   mproc.h:3085
-       Ring                       mproc.h:516   mproc.h:4226
-       Pool                       mproc.h:541   mproc.h:4438
-       Files                      mproc.h:674   mproc.h:6343
-       Dump                       mproc.h:709   mproc.h:6896
+       Ring                       mproc.h:516   mproc.h:4227
+       Pool                       mproc.h:541   mproc.h:4439
+       Files                      mproc.h:674   mproc.h:6344
+       Dump                       mproc.h:709   mproc.h:6897
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1530
@@ -1202,7 +1202,7 @@ typedef struct mproc__seat {
     mproc__u64 who;     /* pid << 32 | tid; 0: not made yet */
     uintptr_t waiting;  /* address of the object it sleeps on, or 0 */
     uintptr_t getting;  /* queue it is putting to or getting from, lowest bit: idly; entry in a condition's
-                           list  that is its own; generation of a barrier that it waits in; or 0 */
+                           list that is its own; generation of a barrier that it waits in; or 0 */
     uintptr_t at_pool;  /* pool that a map or iterator is at, whatever the thread waits for in there, or 0 */
 } mproc__seat;
 
@@ -4108,9 +4108,10 @@ MPROC__FN void mproc__conn_let_go(mproc_conn *c) {
 /* Has the program gone on in this process, so that it may still hand the end, which it alone has, to others?
    So where a plain fork outlived the maker. Not where the maker has closed the end, nor in a process that was
    started: it would wait for itself. */
-MPROC__FN bool mproc__conn_heir(const mproc_conn *c) {
+MPROC__FN bool mproc__conn_heir(mproc_conn *c) {
     pid_t maker = c->pair->maker;
-    return mproc__self.own == NULL && !mproc__alive(maker, maker) && !mproc__conn_held(c, false, true);
+    return mproc__self.own == NULL && mproc__hold_of(c, (uint32_t)maker) != NULL &&
+           !mproc__alive(maker, maker) && !mproc__conn_held(c, false, true);
 }
 
 /* The first use of an end in this process: the other end, which it has inherited and not used, is not its any

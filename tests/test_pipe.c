@@ -761,6 +761,15 @@ static int start_receiver_and_be_killed(void *arg) {
     raise(SIGKILL);
     return 0;
 }
+static int fork_receiver_and_close(void *arg) {
+    const int *messages = arg;
+    MUST_EQ(mproc_pipe_new(ends, false), 0);
+    pid_t pid = fork();
+    if (pid == 0) _exit(recv_when_told(NULL));
+    MUST_EQ(mproc_conn_close(ends[0]), 0);
+    for (int i = 0; i < *messages; i++) MUST_EQ(mproc_conn_send(ends[1], &i, sizeof i, 0), 0);
+    return pid > 0 ? mproc_conn_close(ends[1]) : 1;
+}
 static void expect_end_after(int messages) {
     POKE(&said[GO], 1);
     EVENTUALLY(PEEK(&said[DONE]) == 1);
@@ -784,6 +793,11 @@ START_TEST(pipe_09_the_maker_is_done_before_the_child_begins) {
     said = shared_ints();
     ck_assert_int_eq(ended(spawn(start_receiver_and_be_killed, NULL)), -SIGKILL);
     expect_end_after(0);
+    for (int messages = 0; messages < 2; messages++) {
+        said = shared_ints();
+        ck_assert_int_eq(ended(spawn(fork_receiver_and_close, &messages)), 0);
+        expect_end_after(messages);
+    }
 }
 END_TEST
 
