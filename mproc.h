@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2501
-       Fork helpers               mproc.h:228   mproc.h:2925
-       Locks                      mproc.h:267   mproc.h:1840
-       Recursive lock             mproc.h:305   mproc.h:2047
-       Semaphore                  mproc.h:315   mproc.h:2070
-       Event                      mproc.h:330   mproc.h:2141
-       Condition                  mproc.h:343   mproc.h:2198
-       Barrier                    mproc.h:368   mproc.h:2369
-       Shared values and arrays   mproc.h:384   mproc.h:1963
-       Pipe                       mproc.h:428   mproc.h:3912
-       Queue                      mproc.h:461   mproc.h:3085
-       Ring                       mproc.h:516   mproc.h:4227
-       Pool                       mproc.h:541   mproc.h:4439
-       Files                      mproc.h:674   mproc.h:6344
-       Dump                       mproc.h:709   mproc.h:6897
+       Processes                  mproc.h:151   mproc.h:2502
+       Fork helpers               mproc.h:228   mproc.h:2926
+       Locks                      mproc.h:267   mproc.h:1841
+       Recursive lock             mproc.h:305   mproc.h:2048
+       Semaphore                  mproc.h:315   mproc.h:2071
+       Event                      mproc.h:330   mproc.h:2142
+       Condition                  mproc.h:343   mproc.h:2199
+       Barrier                    mproc.h:368   mproc.h:2370
+       Shared values and arrays   mproc.h:384   mproc.h:1964
+       Pipe                       mproc.h:428   mproc.h:3914
+       Queue                      mproc.h:461   mproc.h:3086
+       Ring                       mproc.h:516   mproc.h:4229
+       Pool                       mproc.h:541   mproc.h:4444
+       Files                      mproc.h:674   mproc.h:6349
+       Dump                       mproc.h:709   mproc.h:6902
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
-       This process                             mproc.h:1530
-       Ports                                    mproc.h:1683
+       This process                             mproc.h:1531
+       Ports                                    mproc.h:1684
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1201,8 +1201,9 @@ typedef struct mproc__seat {
     mproc__mutex taken; /* held by the thread: its number may be another's by and by, this tells its death */
     mproc__u64 who;     /* pid << 32 | tid; 0: not made yet */
     uintptr_t waiting;  /* address of the object it sleeps on, or 0 */
-    uintptr_t getting;  /* queue it is putting to or getting from, lowest bit: idly; entry in a condition's
-                           list that is its own; generation of a barrier that it waits in; or 0 */
+    uintptr_t getting;  /* queue it is putting to or getting from; that, or a ring it closes, plus 1: idly;
+                           entry in a condition's list that is its own; generation of a barrier that it waits
+                           in; or 0 */
     uintptr_t at_pool;  /* pool that a map or iterator is at, whatever the thread waits for in there, or 0 */
 } mproc__seat;
 
@@ -3267,19 +3268,20 @@ MPROC__FN mproc__message *mproc__frame_keep(const mproc__frame *f, mproc__messag
 }
 
 /* The calling thread notes in its seat that it is in the middle of a put or get of q; that it is in a call
-   but not reading or writing a message, which only free needs to know; or that it is through. */
+   but not reading or writing a message, which only free needs to know (so the close of a ring, too); or that
+   it is through. */
 MPROC__FN void mproc__queue_note(uintptr_t note) {
     mproc__seat *s = mproc__seat_get();
     if (s != NULL) MPROC__STORE(&s->getting, note);
 }
 MPROC__FN void mproc__queue_enter(const mproc_queue *q) { mproc__queue_note((uintptr_t)q); }
-MPROC__FN void mproc__queue_idle(const mproc_queue *q) { mproc__queue_note((uintptr_t)q | 1); }
+MPROC__FN void mproc__queue_idle(const void *q) { mproc__queue_note((uintptr_t)q | 1); }
 MPROC__FN void mproc__queue_leave(void) {
     if (mproc__own_seat != NULL) MPROC__STORE(&mproc__own_seat->getting, 0);
 }
 
 /* Is another living thread in the middle of one, or in a call at all? */
-MPROC__FN bool mproc__queue_busy(const mproc_queue *q, bool idle_too) {
+MPROC__FN bool mproc__queue_busy(const void *q, bool idle_too) {
     mproc__arena *a = mproc__shared;
     for (uint32_t i = 0, n = MPROC__LOAD(&a->seats_used); i < n; i++) {
         mproc__seat *s = &a->seat[i];
@@ -3290,7 +3292,7 @@ MPROC__FN bool mproc__queue_busy(const mproc_queue *q, bool idle_too) {
 }
 
 /* Waits until nobody is in the middle of what began before. A stopped process is not waited for long. */
-MPROC__FN bool mproc__queue_await_others(const mproc_queue *q, bool idle_too) {
+MPROC__FN bool mproc__queue_await_others(const void *q, bool idle_too) {
     for (int64_t end = mproc__now() + 50 * MPROC__MS; mproc__queue_busy(q, idle_too);) {
         if (mproc__now() > end) return false;
         sched_yield();
@@ -4421,16 +4423,19 @@ MPROC_DEF ssize_t mproc_ring_get_many(mproc_ring *ring, void *items, size_t n, d
    stopped: then getters see to it that it is through before they call the ring closed. */
 MPROC_DEF int mproc_ring_close(mproc_ring *ring) {
     if (!mproc__tag_is(ring, MPROC__RING)) return MPROC_EINVAL;
+    mproc__queue_idle(ring); /* who is told that it is closed may free it */
     int error = mproc__ring_lock(mproc__ring_at(ring, true), 0);
     mproc__cas32(&ring->closed, 0, error == 0 ? MPROC__CLOSED : MPROC__CLOSING);
     if (error == 0) mproc__mutex_unlock(&mproc__ring_at(ring, true)->lock);
     mproc__flag_end(&ring->sleep[false]);
     mproc__flag_end(&ring->sleep[true]);
+    mproc__queue_leave();
     return 0;
 }
 
 MPROC_DEF int mproc_ring_free(mproc_ring *ring) {
-    if (mproc__tag_is(ring, MPROC__RING) && (mproc__mutex_holder(&mproc__ring_at(ring, false)->lock) != 0 ||
+    if (mproc__tag_is(ring, MPROC__RING) && (!mproc__queue_await_others(ring, true) ||
+                                             mproc__mutex_holder(&mproc__ring_at(ring, false)->lock) != 0 ||
                                              mproc__mutex_holder(&mproc__ring_at(ring, true)->lock) != 0))
         return MPROC_EBUSY;
     return mproc__unawaited_free(ring, MPROC__RING);

@@ -7,6 +7,7 @@ static unsigned long arena_bytes = 64ul << 20; /* small, so that leaks show; tak
 #include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 
 enum { WAITING, DONE, RESULT, GO, GOT, PLACES = 64 };
@@ -386,6 +387,33 @@ START_TEST(ring_close_beside_a_stopped_put) {
         if (!killed) ck_assert_uint_eq(item, 7);
         ck_assert_int_eq(mproc_ring_get(ring, &item, MPROC_FOREVER), MPROC_ECLOSED);
         ck_assert_int_eq(mproc_ring_put(ring, &item, MPROC_FOREVER), MPROC_ECLOSED);
+        finish();
+    }
+}
+END_TEST
+
+/* Who is told of the end may free the ring: not while the one that closes it still has to wake others. */
+static int close_traced(void *arg) {
+    (void)arg;
+    ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+    raise(SIGSTOP);
+    return -mproc_ring_close(ring);
+}
+START_TEST(x38_free_while_somebody_closes) {
+    for (int killed = 0; killed < 2; killed++) {
+        uint64_t item;
+        begin(sizeof item, 10);
+        pid_t pid = spawn(close_traced, NULL);
+        for (int status;; ptrace(PTRACE_SYSCALL, pid, NULL, NULL)) {
+            ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+            ck_assert(WIFSTOPPED(status));
+            if (MPROC__LOAD(&ring->closed) != 0) break;
+        }
+        ck_assert_int_eq(mproc_ring_get(ring, &item, 0), MPROC_ECLOSED);
+        TAKES(0, 0.2, ck_assert_int_eq(mproc_ring_free(ring), MPROC_EBUSY));
+        if (killed) kill(pid, SIGKILL);
+        else ptrace(PTRACE_DETACH, pid, NULL, NULL);
+        ck_assert_int_eq(ended(pid), killed ? -SIGKILL : 0);
         finish();
     }
 }
@@ -911,10 +939,11 @@ END_TEST
 SUITE_MAIN("ring", ring_fifo_of_every_size, ring_many_take_and_give_what_is_there,
            ring_put_many_waits_until_all_are_in, ring_four_by_four_exactly_once, ring_four_by_four_threads,
            ring_four_by_four_on_one_processor, ring_close_wakes_the_blocked, ring_close_and_drain,
-           ring_close_while_a_batch_is_half_put, ring_close_beside_a_stopped_put, x59_odd_timeouts,
-           x59_for_ever_however_said, x01_signals_neither_end_nor_stretch_a_wait,
-           x59_waiting_uses_no_processor, ring_ping_pong_loses_no_wake_up,
-           ring_no_system_call_while_nobody_waits, x34_killed_and_stopped_waiters_hold_up_nobody,
-           ring_a_killed_put_put_all_its_items_or_none, p1_kill_storm, p1_kill_storm_capacity_1,
-           p5_ring_made_after_the_worker, x38_free_while_somebody_waits, x38_free_while_somebody_spins,
-           ring_sizes_that_make_no_sense, x38_rings_come_back_when_freed, x38_what_is_not_a_ring)
+           ring_close_while_a_batch_is_half_put, ring_close_beside_a_stopped_put,
+           x38_free_while_somebody_closes, x59_odd_timeouts, x59_for_ever_however_said,
+           x01_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
+           ring_ping_pong_loses_no_wake_up, ring_no_system_call_while_nobody_waits,
+           x34_killed_and_stopped_waiters_hold_up_nobody, ring_a_killed_put_put_all_its_items_or_none,
+           p1_kill_storm, p1_kill_storm_capacity_1, p5_ring_made_after_the_worker,
+           x38_free_while_somebody_waits, x38_free_while_somebody_spins, ring_sizes_that_make_no_sense,
+           x38_rings_come_back_when_freed, x38_what_is_not_a_ring)
