@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2199
        Barrier                    mproc.h:368   mproc.h:2370
        Shared values and arrays   mproc.h:384   mproc.h:1964
-       Pipe                       mproc.h:428   mproc.h:3914
+       Pipe                       mproc.h:428   mproc.h:3916
        Queue                      mproc.h:461   mproc.h:3086
-       Ring                       mproc.h:516   mproc.h:4229
-       Pool                       mproc.h:541   mproc.h:4444
-       Files                      mproc.h:674   mproc.h:6349
-       Dump                       mproc.h:709   mproc.h:6902
+       Ring                       mproc.h:516   mproc.h:4231
+       Pool                       mproc.h:541   mproc.h:4446
+       Files                      mproc.h:674   mproc.h:6351
+       Dump                       mproc.h:709   mproc.h:6904
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -3812,8 +3812,10 @@ MPROC_DEF int mproc_queue_close(mproc_queue *queue) {
     bool first = !MPROC__SWAP(&queue->closed, 1);
     if (first) mproc__flag_end(&queue->room);
     if (first && mproc__port_fds(&queue->port, fd) == 0) {
-        if (mproc__queue_frames(queue, fd[0]) == 0) mproc__queue_mark_end(queue, fd);
-        else if (!mproc__poll(fd[1], POLLOUT, 0)) /* putters sleep in poll: a larger pipe wakes them */
+        if (mproc__queue_frames(queue, fd[0]) == 0) {
+            mproc__queue_await_others(queue, false); /* putters within a bound may come to need get_lock */
+            mproc__queue_mark_end(queue, fd);
+        } else if (!mproc__poll(fd[1], POLLOUT, 0)) /* putters sleep in poll: a larger pipe wakes them */
             fcntl(fd[1], MPROC__F_SETPIPE_SZ, fcntl(fd[1], MPROC__F_GETPIPE_SZ) + 1);
     }
     mproc__queue_leave();

@@ -861,6 +861,37 @@ START_TEST(x51_close_wakes_blocked_putters) {
 }
 END_TEST
 
+/* Close and a put that began before do not wait for each other. Nothing that was put comes after the end. */
+static void *hold_put_lock_until_closed(void *arg) {
+    mproc__mutex_lock(&queue->put_lock, MPROC__NEVER);
+    POKE(&said[0], 1);
+    while (!MPROC__LOAD(&queue->closed)) sched_yield();
+    for (double end = now() + 0.005; !MPROC__LOAD(&queue->careful) && now() < end;) sched_yield();
+    mproc__mutex_unlock(&queue->put_lock);
+    return arg;
+}
+START_TEST(x51_close_beside_a_put_within_bounds) {
+    double took = 1;
+    for (int k = 0; k < 3 && took > 0.03 * SLOW; k++) {
+        pthread_t holder;
+        actor a;
+        begin(3);
+        ck_assert_int_eq(pthread_create(&holder, NULL, hold_put_lock_until_closed, NULL), 0);
+        EVENTUALLY(PEEK(&said[0]) == 1);
+        actor_start(&a, 0, PUT, MPROC_FOREVER, false);
+        double before = now();
+        ck_assert_int_eq(mproc_queue_close(queue), 0);
+        took = now() - before;
+        ck_assert_int_eq(call(GET, 0), 8);
+        ck_assert_int_eq(call(GET, 0), MPROC_ECLOSED);
+        ck_assert_int_eq(actor_result(&a), 0);
+        ck_assert_int_eq(pthread_join(holder, NULL), 0);
+        ck_assert_int_eq(mproc_queue_free(queue), 0);
+    }
+    ck_assert_msg(took <= 0.03 * SLOW, "it took %.3f s", took);
+}
+END_TEST
+
 START_TEST(close_of_a_queue_with_a_batch_half_put) {
     actor a;
     begin(3);
@@ -2170,13 +2201,14 @@ SUITE_MAIN("queue", que_01_02_07_20_bounded, que_03_jq_05_drained_by_another_pro
            a_taken_message_is_shared_memory_of_its_own, que_12_13_16_24_26_x51_after_close,
            que_15_x51_close_wakes_blocked_getters, x51_close_wakes_blocked_putters,
            x51_close_wakes_all_at_once, x51_the_fd_tells_that_a_queue_is_closed,
-           close_of_a_queue_with_a_batch_half_put, x02_que_27_no_sigpipe, x59_odd_timeouts,
-           x01_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
-           que_28_x44_a_stopped_or_killed_getter_holds_up_nobody, a_stopped_or_killed_putter_holds_up_nobody,
-           x49_a_put_that_timed_out_left_nothing, que_22_many_threads, x47_many_writers_many_readers,
-           lock_20_fork_while_threads_are_inside, jq_01_02_join_waits_for_every_task, jq_03_04_counts,
-           que_16_18_close_does_not_end_join, x46_consumer_dies_between_get_and_task_done,
-           fd_is_readable_when_a_message_waits, que_25_descriptors_come_back, p5_queue_made_after_the_worker,
+           x51_close_beside_a_put_within_bounds, close_of_a_queue_with_a_batch_half_put,
+           x02_que_27_no_sigpipe, x59_odd_timeouts, x01_signals_neither_end_nor_stretch_a_wait,
+           x59_waiting_uses_no_processor, que_28_x44_a_stopped_or_killed_getter_holds_up_nobody,
+           a_stopped_or_killed_putter_holds_up_nobody, x49_a_put_that_timed_out_left_nothing,
+           que_22_many_threads, x47_many_writers_many_readers, lock_20_fork_while_threads_are_inside,
+           jq_01_02_join_waits_for_every_task, jq_03_04_counts, que_16_18_close_does_not_end_join,
+           x46_consumer_dies_between_get_and_task_done, fd_is_readable_when_a_message_waits,
+           que_25_descriptors_come_back, p5_queue_made_after_the_worker,
            p5_a_long_lived_worker_and_many_short_lived_queues, p5_queue_whose_maker_has_ended,
            p5_queue_that_nobody_alive_has_used, x50_put_and_end_at_once,
            x43_producer_killed_inside_a_large_message, x44_consumer_killed_inside_a_large_message,
