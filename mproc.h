@@ -38,7 +38,7 @@
        Configuration              mproc.h:88
        Errors                     mproc.h:125
        Processes                  mproc.h:151   mproc.h:2502
-       Fork helpers               mproc.h:228   mproc.h:2926
+       Fork helpers               mproc.h:228   mproc.h:2928
        Locks                      mproc.h:267   mproc.h:1841
        Recursive lock             mproc.h:305   mproc.h:2048
        Semaphore                  mproc.h:315   mproc.h:2071
@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2199
        Barrier                    mproc.h:368   mproc.h:2370
        Shared values and arrays   mproc.h:384   mproc.h:1964
-       Pipe                       mproc.h:428   mproc.h:3916
-       Queue                      mproc.h:461   mproc.h:3086
-       Ring                       mproc.h:516   mproc.h:4231
-       Pool                       mproc.h:541   mproc.h:4446
-       Files                      mproc.h:674   mproc.h:6351
-       Dump                       mproc.h:709   mproc.h:6904
+       Pipe                       mproc.h:428   mproc.h:3918
+       Queue                      mproc.h:461   mproc.h:3088
+       Ring                       mproc.h:516   mproc.h:4233
+       Pool                       mproc.h:541   mproc.h:4448
+       Files                      mproc.h:674   mproc.h:6353
+       Dump                       mproc.h:709   mproc.h:6906
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -2633,10 +2633,12 @@ MPROC__FN bool mproc__child_wait(mproc__child *c, int64_t deadline) {
         if (fd < 0 || !mproc__self.pidfd_works) left = mproc__least(left, 10 * MPROC__MS);
         uintptr_t pid = (uintptr_t)c->pid;
         pthread_mutex_unlock(&mproc__self.lock);
-        mproc__waits_on((const void *)pid); /* a small number, unlike an object's address */
-        mproc__poll(fd, POLLIN, left);      /* for -1: a sleep */
+        mproc__seat *seat = mproc__seat_get();
+        bool within = seat != NULL && seat->waiting != 0; /* another wait, which whoever frees must see */
+        if (!within) mproc__waits_on((const void *)pid);  /* a small number, unlike an object's address */
+        mproc__poll(fd, POLLIN, left);                    /* for -1: a sleep */
         if (fd >= 0 && !mproc__self.pidfd_works) mproc__sleep(MPROC__MS); /* it may have closed that end */
-        mproc__waits_on(NULL);
+        if (!within) mproc__waits_on(NULL);
         pthread_mutex_lock(&mproc__self.lock);
     }
     c->users--;

@@ -518,6 +518,22 @@ START_TEST(join_with_timeout_zero_polls) {
 }
 END_TEST
 
+/* As a call on a pool that is over waits for its supervisor: whoever frees must see the outer wait. */
+START_TEST(join_within_another_wait_keeps_what_that_says) {
+    mproc_process p;
+    mproc_event *event = mproc_event_new();
+    start(&p, sleeps, NULL);
+    mproc__waits_on(event);
+    ck_assert_int_eq(mproc_process_join(&p, 0.01), MPROC_ETIMEDOUT);
+    ck_assert(mproc__own_seat->waiting == (uintptr_t)event);
+    mproc__waits_on(NULL);
+    ck_assert_int_eq(mproc_process_join(&p, 0.01), MPROC_ETIMEDOUT);
+    ck_assert(mproc__own_seat->waiting == 0);
+    ck_assert_int_eq(mproc_event_free(event), 0);
+    kill_and_finish(&p);
+}
+END_TEST
+
 /* PROC-12 */
 START_TEST(negative_timeout_joins_for_ever) {
     double seconds = 0.3;
@@ -2078,8 +2094,9 @@ SUITE_MAIN("process", main_program_is_the_main_process, not_started_is_not_alive
            children_start_children_in_depth_first_order, nothing_grows_with_the_generations,
            child_passes_a_queue_on_to_a_grandchild, child_makes_its_own_queue_and_daemon,
            long_lived_child_serves_requests_until_told_to_quit, join_with_timeout_zero_polls,
-           negative_timeout_joins_for_ever, join_keeps_its_timeout, waiting_costs_no_cpu,
-           join_again_is_0_at_once, is_alive_collects_the_exit_code, interrupted_join_goes_on,
+           join_within_another_wait_keeps_what_that_says, negative_timeout_joins_for_ever,
+           join_keeps_its_timeout, waiting_costs_no_cpu, join_again_is_0_at_once,
+           is_alive_collects_the_exit_code, interrupted_join_goes_on,
            grandchild_with_inherited_fds_does_not_delay_join, child_that_execs_is_timed_right,
            death_by_signal_is_minus_the_signal, child_that_handles_the_signal_chooses_its_code,
            child_that_ignores_sigterm_needs_kill, stopped_child_is_alive_until_killed,
