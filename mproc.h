@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2502
-       Fork helpers               mproc.h:228   mproc.h:2928
-       Locks                      mproc.h:267   mproc.h:1841
-       Recursive lock             mproc.h:305   mproc.h:2048
-       Semaphore                  mproc.h:315   mproc.h:2071
-       Event                      mproc.h:330   mproc.h:2142
-       Condition                  mproc.h:343   mproc.h:2199
-       Barrier                    mproc.h:368   mproc.h:2370
-       Shared values and arrays   mproc.h:384   mproc.h:1964
-       Pipe                       mproc.h:428   mproc.h:3918
-       Queue                      mproc.h:461   mproc.h:3088
-       Ring                       mproc.h:516   mproc.h:4233
-       Pool                       mproc.h:541   mproc.h:4448
-       Files                      mproc.h:674   mproc.h:6353
-       Dump                       mproc.h:709   mproc.h:6906
+       Processes                  mproc.h:151   mproc.h:2503
+       Fork helpers               mproc.h:228   mproc.h:2929
+       Locks                      mproc.h:267   mproc.h:1842
+       Recursive lock             mproc.h:305   mproc.h:2049
+       Semaphore                  mproc.h:315   mproc.h:2072
+       Event                      mproc.h:330   mproc.h:2143
+       Condition                  mproc.h:343   mproc.h:2200
+       Barrier                    mproc.h:368   mproc.h:2371
+       Shared values and arrays   mproc.h:384   mproc.h:1965
+       Pipe                       mproc.h:428   mproc.h:3919
+       Queue                      mproc.h:461   mproc.h:3089
+       Ring                       mproc.h:516   mproc.h:4234
+       Pool                       mproc.h:541   mproc.h:4449
+       Files                      mproc.h:674   mproc.h:6356
+       Dump                       mproc.h:709   mproc.h:6909
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
-       Ports                                    mproc.h:1684
+       Ports                                    mproc.h:1685
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -1572,11 +1572,11 @@ static struct mproc__self {
     pthread_mutex_t lock; /* guards what follows against other threads */
     bool ready;           /* the handlers are installed */
     uint32_t preparing;   /* pid of the process that is about it; 0: none */
+    uint32_t ending;      /* tid of the thread that ends it; 0: none */
     pid_t pid;            /* the cached getpid() */
     pid_t parent;         /* who started it; 0 in the main program */
     bool detached;        /* its parent was never getppid(): the process between is gone */
     bool tied;            /* it goes down with its parent, and its children with it */
-    bool ending;          /* at_exit has begun */
     bool pidfd_works;
     mproc__child *children;
     mproc__child *own;            /* in a child: its parent's record of it, with the pipe it is tied by */
@@ -1615,7 +1615,8 @@ MPROC__FN void mproc__after_fork_child(void) {
     mproc__self.ready = true; /* perhaps the thread that installed this had not come to saying so */
     mproc__self.parent = mproc__self.pid;
     mproc__self.pid = getpid();
-    mproc__self.detached = mproc__self.ending = false;
+    mproc__self.detached = false;
+    mproc__self.ending = 0;
     mproc__self.started = 0;
     mproc__self.current.pid = mproc__self.pid;
     mproc__own_seat = NULL;
@@ -3067,7 +3068,7 @@ MPROC__FN void mproc__make_last_calls(int least) {
    the main program; a child that calls exit(3) runs it too, on what is its own. */
 MPROC__FN void mproc__at_exit(void) {
     mproc__make_last_calls(0);
-    MPROC__STORE(&mproc__self.ending, true); /* a thread's parallel_for replaces nobody any more */
+    MPROC__STORE(&mproc__self.ending, (uint32_t)mproc__gettid()); /* others' parallel_for replaces nobody */
     if (mproc__self.children != NULL) mproc__flush_stdio();
     pthread_mutex_lock(&mproc__self.lock);
     mproc__end_children(false, 0, MPROC__NEVER);
@@ -6301,7 +6302,9 @@ MPROC_DEF int mproc_parallel_for(size_t n, int workers, void (*body)(size_t i, v
         while (it->child != NULL && !mproc__loop_join(it)) {
             result = MPROC_ECRASHED;
             it->child = NULL;
-            if (MPROC__LOAD(&loop->next) < n && !MPROC__LOAD(&mproc__self.ending)) mproc__loop_fork(loop, it);
+            uint32_t ending = MPROC__LOAD(&mproc__self.ending); /* whose own last calls may use a loop */
+            if (MPROC__LOAD(&loop->next) < n && (ending == 0 || ending == (uint32_t)mproc__gettid()))
+                mproc__loop_fork(loop, it);
         }
     }
     if (started > 0 && MPROC__LOAD(&loop->next) < n) result = MPROC_ECRASHED; /* and nobody left to go on */

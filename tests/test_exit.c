@@ -1129,8 +1129,39 @@ START_TEST(last_calls_from_several_threads) {
 }
 END_TEST
 
-SUITE_MAIN("exit", last_calls_go_by_priority_and_around_the_join, last_calls_of_a_child_are_its_own,
-           last_calls_from_several_threads, daemons_that_close_all_fds_or_execute_end_when_main_dies,
+/* A loop in one of the last calls goes on without those that die in it, as anywhere. */
+static int *items_run;
+static void dies_at_the_first(size_t i, void *ctx) {
+    (void)ctx;
+    __atomic_add_fetch(items_run, 1, __ATOMIC_SEQ_CST);
+    if (i == 0) raise(SIGKILL);
+}
+
+static void runs_a_loop(void *ctx) {
+    (void)ctx;
+    int error = mproc_parallel_for(10, 1, dies_at_the_first, NULL);
+    dprintf(1, "%s %d\n", error == MPROC_ECRASHED ? "crashed" : mproc_strerror(error), *items_run);
+}
+
+static int asks_for_loops(void *arg) {
+    (void)arg;
+    items_run = mproc_shm_new(sizeof *items_run);
+    OR_RETURN(mproc_at_exit(runs_a_loop, NULL, 0) == 0);
+    OR_RETURN(mproc_at_exit(runs_a_loop, NULL, -1) == 0);
+    return 0;
+}
+
+START_TEST(last_calls_may_use_a_loop) {
+    program p;
+    program_start(&p, asks_for_loops, NULL);
+    ck_assert_int_eq(program_ends(&p, 20), 0);
+    ck_assert_str_eq(p.text, "crashed 10\ncrashed 20\n");
+}
+END_TEST
+
+SUITE_MAIN("exit", last_calls_may_use_a_loop, last_calls_go_by_priority_and_around_the_join,
+           last_calls_of_a_child_are_its_own, last_calls_from_several_threads,
+           daemons_that_close_all_fds_or_execute_end_when_main_dies,
            start_beside_a_thread_that_waits_for_input, target_runs_once_and_nothing_else_of_main,
            buffered_text_is_printed_once, text_for_a_file_is_written_once,
            handlers_and_destructors_run_in_the_main_program_only,
