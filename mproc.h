@@ -51,7 +51,7 @@
        Ring                       mproc.h:516   mproc.h:4234
        Pool                       mproc.h:541   mproc.h:4449
        Files                      mproc.h:674   mproc.h:6356
-       Dump                       mproc.h:709   mproc.h:6909
+       Dump                       mproc.h:709   mproc.h:6910
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -6895,7 +6895,8 @@ MPROC_DEF int mproc_file_close(mproc_file *file) {
         error = MPROC_EBUSY;
     if (error == 0) {
         *link = file->next;
-        if (file->held != 0) flock(file->fd, LOCK_UN); /* a child that was forked just now may have it too */
+        bool own = mproc__self.pid == getpid(); /* else a child's that no handler of fork was called in */
+        if (file->held != 0 && own) flock(file->fd, LOCK_UN); /* a child just forked may have it too */
         mproc__close(&file->fd);
     }
     pthread_mutex_unlock(&mproc__self.lock);

@@ -446,6 +446,26 @@ START_TEST(x60_inherited_handle_is_a_lock_of_the_childs_own) {
 }
 END_TEST
 
+/* libc's _Fork calls no handlers: such a child has the parent's own descriptor. */
+#if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
+#if __GLIBC_PREREQ(2, 34)
+#define HAS_BARE_FORK
+#endif
+#endif
+START_TEST(close_in_a_child_of_a_bare_fork_keeps_the_lock) {
+#ifdef HAS_BARE_FORK
+    begin();
+    ck_assert_int_eq(mproc_file_lock(file, 0), 0);
+    pid_t pid = _Fork();
+    if (pid == 0) _exit(close_inherited(NULL));
+    ck_assert_int_eq(ended(pid), 0);
+    ck_assert_int_eq(others_lock(), ETIMEDOUT);
+    ck_assert_int_eq(mproc_file_unlock(file), 0);
+    finish();
+#endif
+}
+END_TEST
+
 START_TEST(x60_second_handle_and_upgrade) {
     begin();
     mproc_file *second = mproc_file_open(path);
@@ -1563,14 +1583,15 @@ SUITE_MAIN("file", flck_01_taken_and_dropped, flck_02_03_x60_exclusive_shared_ti
            flck_04_x01_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
            x60_killed_holder, x60_killed_holder_whose_child_lives,
            x60_killed_holder_whose_child_was_forked_amid_a_call, update_closes_no_descriptor_of_a_child,
-           x60_inherited_handle_is_a_lock_of_the_childs_own, x60_second_handle_and_upgrade,
-           x60_another_program_does_not_keep_the_lock, x60_holder_thread_that_ended, close_of_a_handle_in_use,
-           close_beside_another_thread, open_makes_regular_files_only, names_as_long_as_they_may_be,
-           inherited_handle_of_a_lost_file, descriptors_come_back_and_are_not_inherited, misuse,
-           without_the_right_to_write, append_of_whole_lines_by_processes,
-           append_of_whole_lines_by_threads_with_one_handle, append_and_locks_of_the_handle,
-           append_follows_the_path_and_minds_other_names, append_behind_a_torn_one, append_waits_for_the_lock,
-           update_changes_the_whole_file, update_keeps_link_mode_and_owner, update_gives_no_rights_away,
+           x60_inherited_handle_is_a_lock_of_the_childs_own, close_in_a_child_of_a_bare_fork_keeps_the_lock,
+           x60_second_handle_and_upgrade, x60_another_program_does_not_keep_the_lock,
+           x60_holder_thread_that_ended, close_of_a_handle_in_use, close_beside_another_thread,
+           open_makes_regular_files_only, names_as_long_as_they_may_be, inherited_handle_of_a_lost_file,
+           descriptors_come_back_and_are_not_inherited, misuse, without_the_right_to_write,
+           append_of_whole_lines_by_processes, append_of_whole_lines_by_threads_with_one_handle,
+           append_and_locks_of_the_handle, append_follows_the_path_and_minds_other_names,
+           append_behind_a_torn_one, append_waits_for_the_lock, update_changes_the_whole_file,
+           update_keeps_link_mode_and_owner, update_gives_no_rights_away,
            update_of_a_relative_path_after_chdir, update_keeps_its_handle_from_edit,
            update_leaves_the_lock_with_its_holder, append_and_update_exclude_each_other,
            update_by_threads_with_one_handle_and_by_other_processes, update_is_seen_whole_also_when_killed,
