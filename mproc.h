@@ -51,7 +51,7 @@
        Ring                       mproc.h:516   mproc.h:4234
        Pool                       mproc.h:541   mproc.h:4449
        Files                      mproc.h:674   mproc.h:6356
-       Dump                       mproc.h:709   mproc.h:6910
+       Dump                       mproc.h:709   mproc.h:6911
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -6799,6 +6799,7 @@ MPROC_DEF int mproc_file_append(mproc_file *file, const void *data, size_t size)
 /* Reads the whole file into malloc'ed memory, a zero byte behind it. */
 MPROC__FN int mproc__file_read(const mproc_file *f, char **data, size_t *size) {
     size_t room = (size_t)f->is.size;
+    if (f->is.size >= SIZE_MAX) return MPROC_ENOMEM; /* with 32 bits */
     *data = (char *)malloc(room + 1);
     if (*data == NULL) return MPROC_ENOMEM;
     for (*size = 0; *size < room;) {

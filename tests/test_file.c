@@ -1097,6 +1097,22 @@ START_TEST(update_changes_the_whole_file) {
 }
 END_TEST
 
+/* Not cut to what 32 bits can count. */
+START_TEST(update_of_what_no_memory_holds) {
+#if SIZE_MAX < UINT64_MAX
+    begin();
+    ck_assert_int_eq(mproc_file_append(file, "hello\n", 6), 0);
+    char command[200];
+    snprintf(command, sizeof command, "truncate -s 4294967306 %s", path); /* 10 beyond 4 GiB */
+    ck_assert_int_eq(system(command), 0);
+    ck_assert_int_eq(mproc_file_update(file, edit_nothing, NULL), MPROC_ENOMEM);
+    snprintf(command, sizeof command, "test $(stat -c %%s %s) = 4294967306", path);
+    ck_assert_int_eq(system(command), 0);
+    finish();
+#endif
+}
+END_TEST
+
 START_TEST(update_keeps_link_mode_and_owner) {
     char link[192], sub[128], target[256] = "";
     struct stat s;
@@ -1591,7 +1607,7 @@ SUITE_MAIN("file", flck_01_taken_and_dropped, flck_02_03_x60_exclusive_shared_ti
            append_of_whole_lines_by_processes, append_of_whole_lines_by_threads_with_one_handle,
            append_and_locks_of_the_handle, append_follows_the_path_and_minds_other_names,
            append_behind_a_torn_one, append_waits_for_the_lock, update_changes_the_whole_file,
-           update_keeps_link_mode_and_owner, update_gives_no_rights_away,
+           update_keeps_link_mode_and_owner, update_of_what_no_memory_holds, update_gives_no_rights_away,
            update_of_a_relative_path_after_chdir, update_keeps_its_handle_from_edit,
            update_leaves_the_lock_with_its_holder, append_and_update_exclude_each_other,
            update_by_threads_with_one_handle_and_by_other_processes, update_is_seen_whole_also_when_killed,
