@@ -37,20 +37,20 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2503
-       Fork helpers               mproc.h:228   mproc.h:2929
+       Processes                  mproc.h:151   mproc.h:2502
+       Fork helpers               mproc.h:228   mproc.h:2928
        Locks                      mproc.h:267   mproc.h:1842
        Recursive lock             mproc.h:305   mproc.h:2049
        Semaphore                  mproc.h:315   mproc.h:2072
        Event                      mproc.h:330   mproc.h:2143
        Condition                  mproc.h:343   mproc.h:2200
-       Barrier                    mproc.h:368   mproc.h:2371
+       Barrier                    mproc.h:368   mproc.h:2370
        Shared values and arrays   mproc.h:384   mproc.h:1965
-       Pipe                       mproc.h:428   mproc.h:3919
-       Queue                      mproc.h:461   mproc.h:3089
-       Ring                       mproc.h:516   mproc.h:4234
-       Pool                       mproc.h:541   mproc.h:4449
-       Files                      mproc.h:674   mproc.h:6356
+       Pipe                       mproc.h:428   mproc.h:3918
+       Queue                      mproc.h:461   mproc.h:3088
+       Ring                       mproc.h:516   mproc.h:4233
+       Pool                       mproc.h:541   mproc.h:4448
+       Files                      mproc.h:674   mproc.h:6355
        Dump                       mproc.h:709   mproc.h:6911
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
@@ -1200,7 +1200,7 @@ struct mproc__block {
 typedef struct mproc__seat {
     mproc__mutex taken; /* held by the thread: its number may be another's by and by, this tells its death */
     mproc__u64 who;     /* pid << 32 | tid; 0: not made yet */
-    uintptr_t waiting;  /* address of the object it sleeps on, or 0 */
+    uintptr_t waiting;  /* address of the object it sleeps on; pid of the child that it joins; or 0 */
     uintptr_t getting;  /* queue it is putting to or getting from; that, or a ring it closes, plus 1: idly;
                            entry in a condition's list that is its own; generation of a barrier that it waits
                            in; or 0 */
@@ -2208,10 +2208,9 @@ MPROC_DEF int mproc_event_free(mproc_event *event) { return mproc__unawaited_fre
 typedef struct mproc__waiter mproc__waiter;
 struct mproc__waiter {
     mproc__waiter *next;
-    mproc__u64 who; /* pid << 32 | tid */
-    mproc__seat
-        *seat;       /* which names this entry while its thread lives, whose number may come again; or NULL */
-    uint32_t asleep; /* flag: 1 until notified */
+    mproc__u64 who;    /* pid << 32 | tid */
+    mproc__seat *seat; /* names this entry while the thread lives, whose number may come again; or NULL */
+    uint32_t asleep;   /* flag: 1 until notified */
 };
 
 struct mproc_condition {
@@ -6355,8 +6354,9 @@ MPROC_DEF void mproc_progress(FILE *out, const char *label, size_t done, size_t 
 
 /* ---- Files --------------------------------------------------------------------------------------------- */
 
-/* flock(2) belongs to an open description, so every process must open its own: a handle notes which process
-   opened it and opens the path again in any other. Within a process the handle is guarded by a futex word.
+/* flock(2) belongs to an open description, so every process must open its own: a child of fork closes what
+   its handles inherited, and opens the path again when it locks it. Within a process the handle is guarded by
+   a futex word.
 
    An update writes a temporary file beside the target, locks it, and renames it over the target; whoever got
    the lock of the old file meanwhile finds that the path names another file now, and locks that instead. So
@@ -6385,7 +6385,7 @@ struct mproc_file {
     mproc__looks is;  /* the open file, as it was when the lock was got */
     mproc_file *next; /* in this process's list of handles */
     char *path;       /* absolute, links resolved */
-    char *beside;     /* room for the names of the temporary file and the note */
+    char *beside;     /* room for the names of the folder and of what we put beside the file */
 };
 
 static mproc_file *mproc__files; /* open in this process; guarded by mproc__self.lock */
