@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2200
        Barrier                    mproc.h:368   mproc.h:2370
        Shared values and arrays   mproc.h:384   mproc.h:1965
-       Pipe                       mproc.h:428   mproc.h:3918
-       Queue                      mproc.h:461   mproc.h:3088
-       Ring                       mproc.h:516   mproc.h:4233
-       Pool                       mproc.h:541   mproc.h:4448
-       Files                      mproc.h:674   mproc.h:6355
-       Dump                       mproc.h:709   mproc.h:6911
+       Pipe                       mproc.h:428   mproc.h:3919
+       Queue                      mproc.h:461   mproc.h:3089
+       Ring                       mproc.h:516   mproc.h:4234
+       Pool                       mproc.h:541   mproc.h:4449
+       Files                      mproc.h:674   mproc.h:6356
+       Dump                       mproc.h:709   mproc.h:6912
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -2998,11 +2998,12 @@ MPROC__FN bool mproc__ends_with_us(const mproc__child *c, bool daemons) {
 }
 
 /* With the lock held, which is given up meanwhile: lets other threads finish the forks they are at, or their
-   children would be passed over; for a second at most. */
+   children would be passed over; for a second at most. Not those that they begin from now on, without end. */
 MPROC__FN void mproc__await_forks(void) {
-    for (int tries = 0; tries < 1000; tries++) {
+    uint64_t last = MPROC__LOAD(&mproc__self.last_id);
+    for (int64_t end = mproc__now() + MPROC__SECOND; mproc__now() < end;) {
         mproc__child *c = mproc__self.children;
-        while (c != NULL && c->pid != 0) c = c->next;
+        while (c != NULL && (c->pid != 0 || c->id > last || c->kind == MPROC__FORKED)) c = c->next;
         if (c == NULL) return;
         pthread_mutex_unlock(&mproc__self.lock);
         mproc__sleep(MPROC__MS);

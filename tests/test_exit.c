@@ -1129,6 +1129,29 @@ START_TEST(last_calls_from_several_threads) {
 }
 END_TEST
 
+/* The end waits for starts that were under way when it came: not for others, which other threads might begin
+   for ever, nor for those of mproc_fork, whose children are none of its business. */
+static void await_forks(void) {
+    pthread_mutex_lock(&mproc__self.lock);
+    mproc__await_forks();
+    pthread_mutex_unlock(&mproc__self.lock);
+}
+START_TEST(exit_waits_for_no_fork_that_is_not_its_own) {
+    ck_assert_int_eq(mproc__init(), 0);
+    mproc__child *forked = mproc__child_new(MPROC__FORKED, false);
+    mproc__child *later = mproc__child_new(MPROC__PROCESS, true);
+    later->id++; /* as if begun by now */
+    later->next = forked;
+    mproc__self.children = later;
+    TAKES(0, 0.5, for (int i = 0; i < 4; i++) await_forks());
+    later->id--;
+    TAKES(0.9, 2, await_forks());
+    mproc__self.children = NULL;
+    free(forked);
+    free(later);
+}
+END_TEST
+
 /* A loop in one of the last calls goes on without those that die in it, as anywhere. */
 static int *items_run;
 static void dies_at_the_first(size_t i, void *ctx) {
@@ -1159,9 +1182,9 @@ START_TEST(last_calls_may_use_a_loop) {
 }
 END_TEST
 
-SUITE_MAIN("exit", last_calls_may_use_a_loop, last_calls_go_by_priority_and_around_the_join,
-           last_calls_of_a_child_are_its_own, last_calls_from_several_threads,
-           daemons_that_close_all_fds_or_execute_end_when_main_dies,
+SUITE_MAIN("exit", exit_waits_for_no_fork_that_is_not_its_own, last_calls_may_use_a_loop,
+           last_calls_go_by_priority_and_around_the_join, last_calls_of_a_child_are_its_own,
+           last_calls_from_several_threads, daemons_that_close_all_fds_or_execute_end_when_main_dies,
            start_beside_a_thread_that_waits_for_input, target_runs_once_and_nothing_else_of_main,
            buffered_text_is_printed_once, text_for_a_file_is_written_once,
            handlers_and_destructors_run_in_the_main_program_only,
