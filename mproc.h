@@ -4516,13 +4516,13 @@ typedef struct mproc__tally { /* counts of finished items */
     size_t done, failed;
 } mproc__tally;
 
-typedef struct mproc__worker {
-    uint32_t pid;                     /* 0: none */
-    uint32_t ready;                   /* its initializer succeeded */
-    uint32_t depth;                   /* of current: tasks that wait for tasks */
-    uint32_t current[MPROC__NESTING]; /* slot + 1 it claims or runs */
-    int64_t began[MPROC__NESTING];    /* when, if there is a time limit */
-    mproc__tally tally, next_tally;   /* its own and its forerunners': see mproc__worker_prepare_count */
+typedef struct mproc__worker { /* a multiple of 8 bytes, with 32 bits too: the ring stands behind them */
+    uint32_t pid;              /* 0: none */
+    uint32_t ready;            /* its initializer succeeded */
+    uint32_t depth;            /* of current: tasks that wait for tasks */
+    uint32_t current[MPROC__NESTING];                          /* slot + 1 it claims or runs */
+    int64_t began[MPROC__NESTING] __attribute__((aligned(8))); /* when, if there is a time limit */
+    mproc__tally tally, next_tally; /* its own and its forerunners': see mproc__worker_prepare_count */
 } mproc__worker;
 
 struct mproc_pool {

@@ -1920,6 +1920,17 @@ START_TEST(close_of_a_pool_in_the_place_of_a_freed_one) {
 }
 END_TEST
 
+/* What is changed by eight bytes at once stands so that it can be, with 32 bits, too. */
+START_TEST(a_pools_ring_is_aligned) {
+    for (int workers = 1; workers < 4; workers++) {
+        mproc_pool *pool = pool_of(workers);
+        ck_assert_uint_eq((uintptr_t)pool->entry % 8, 0);
+        ck_assert_uint_eq((uintptr_t)pool->worker->began % 8, 0);
+        ck_assert_int_eq(mproc_pool_free(pool), 0);
+    }
+}
+END_TEST
+
 SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            imap_unordered_does_not_wait_for_the_slow, imap_next_in_time_or_later, imap_of_nothing,
            imap_tells_each_items_own_error, imap_of_a_million_items, imap_left_half_way,
@@ -1947,4 +1958,5 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            pool_fd_tells_while_a_thread_waits, imap_unordered_within_a_task,
            a_killed_tasks_map_leaves_alone_what_lies_where_its_result_lay, counts_never_go_back,
            counts_of_a_pool_that_is_over, pool_fd_tells_what_another_process_knows,
-           parallel_for_of_a_body_that_forks, parallel_for_beside_the_end_of_the_program)
+           parallel_for_of_a_body_that_forks, parallel_for_beside_the_end_of_the_program,
+           a_pools_ring_is_aligned)
