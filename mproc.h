@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3089
        Ring                       mproc.h:516   mproc.h:4234
        Pool                       mproc.h:541   mproc.h:4449
-       Files                      mproc.h:674   mproc.h:6356
-       Dump                       mproc.h:709   mproc.h:6912
+       Files                      mproc.h:674   mproc.h:6362
+       Dump                       mproc.h:709   mproc.h:6918
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -5991,6 +5991,21 @@ MPROC__FN void mproc__iters_flush(mproc_pool *pool) {
     }
 }
 
+/* The position of the first chunk that is done and that the next item may come from; SIZE_MAX without. */
+MPROC__FN size_t mproc__iter_done(mproc_iter *it) {
+    size_t head = MPROC__LOAD(&it->head), tail = MPROC__LOAD(&it->tail);
+    size_t end = it->unordered && MPROC__LOAD(&it->position) == 0 ? tail : head + 1;
+    for (size_t i = head; i < tail && i < end; i++)
+        if (mproc__is_done(*mproc__iter_at(it, i))) return i;
+    return SIZE_MAX;
+}
+
+/* Has the descriptor tell of the next item if it is there. Another thread may have silenced it and, while
+   this one had the lock, not have seen that. */
+MPROC__FN void mproc__iter_ring(mproc_iter *it) {
+    if (MPROC__LOAD(&it->pool->fd_wanted) && mproc__iter_done(it) != SIZE_MAX) mproc__pool_ring(it->pool);
+}
+
 MPROC__FN mproc_iter *mproc__iter_new(mproc_pool *pool, mproc__job job, size_t n, bool unordered) {
     mproc_iter *it = (mproc_iter *)malloc(sizeof *it);
     int error = it != NULL ? mproc__iter_begin(it, pool, &job, n) : MPROC_ENOMEM;
@@ -6004,6 +6019,7 @@ MPROC__FN mproc_iter *mproc__iter_new(mproc_pool *pool, mproc__job job, size_t n
     mproc__iters = it;
     pthread_mutex_unlock(&mproc__iters_lock);
     mproc__iter_feed(it, 0);
+    mproc__iter_ring(it);
     return it;
 }
 
@@ -6014,15 +6030,6 @@ MPROC_DEF mproc_iter *mproc_pool_imap(mproc_pool *pool, mproc_task task, const v
 MPROC_DEF mproc_iter *mproc_pool_imap_unordered(mproc_pool *pool, mproc_task task, const void *in, size_t n,
                                                 size_t in_size, size_t out_size) {
     return mproc__iter_new(pool, mproc__job_of(task, in, in_size, out_size), n, true);
-}
-
-/* The position of the first chunk that is done and that the next item may come from; SIZE_MAX without. */
-MPROC__FN size_t mproc__iter_done(mproc_iter *it) {
-    size_t head = MPROC__LOAD(&it->head), tail = MPROC__LOAD(&it->tail);
-    size_t end = it->unordered && MPROC__LOAD(&it->position) == 0 ? tail : head + 1;
-    for (size_t i = head; i < tail && i < end; i++)
-        if (mproc__is_done(*mproc__iter_at(it, i))) return i;
-    return SIZE_MAX;
 }
 
 /* Brings such a chunk to the head of the window. */
@@ -6110,8 +6117,7 @@ MPROC__FN ssize_t mproc__iter_step(mproc_iter *iter, void *out, int64_t deadline
     error = mproc__iter_await(iter, deadline);
     if (error == MPROC_ETIMEDOUT || error == -EDEADLK) return error;
     ssize_t taken = mproc__iter_take(iter, out, error);
-    if (MPROC__LOAD(&iter->pool->fd_wanted) && mproc__iter_done(iter) != SIZE_MAX)
-        mproc__pool_ring(iter->pool);
+    mproc__iter_ring(iter);
     return taken;
 }
 
