@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3089
        Ring                       mproc.h:516   mproc.h:4234
        Pool                       mproc.h:541   mproc.h:4449
-       Files                      mproc.h:674   mproc.h:6362
-       Dump                       mproc.h:709   mproc.h:6918
+       Files                      mproc.h:674   mproc.h:6364
+       Dump                       mproc.h:709   mproc.h:6920
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -5562,6 +5562,7 @@ MPROC_DEF int mproc_pool_apply(mproc_pool *pool, mproc_task task, const void *ar
 typedef struct mproc__callback mproc__callback;
 struct mproc__callback {
     mproc__callback *next;
+    mproc_pool *pool; /* the future's */
     mproc_future *future;
     uint64_t generation, serial; /* of the future's slot, and of its pool's bell: both may be used anew */
     void (*call)(mproc_future *, void *);
@@ -5596,12 +5597,12 @@ MPROC__FN void mproc__pools_inherit(void) {
     mproc__progress.lock = fresh;
 }
 
-/* Has the future or its pool been freed? Then it is never to be called, and goes with the next one that is.
- */
+/* Has the future or its pool been freed, perhaps just now by others? Then it is never to be called, and goes
+   with the next one that is. What the future's memory says is its pool may be anything by then. */
 MPROC__FN bool mproc__callback_void(const mproc__callback *c) {
     const mproc_future *f = c->future;
-    return !mproc__is_future(f) || MPROC__LOAD(&f->word) >> 32 != c->generation ||
-           f->pool->bell.serial != c->serial;
+    return !mproc__is_future(f) || MPROC__LOAD(&f->word) >> 32 != c->generation || !mproc__is_pool(c->pool) ||
+           c->pool->bell.serial != c->serial;
 }
 
 /* The first callback whose task is done, or which is void; notes that this thread is calling it. */
@@ -5609,7 +5610,7 @@ MPROC__FN mproc__callback *mproc__callback_take(const mproc_pool *pool) {
     pthread_mutex_lock(&mproc__callbacks.lock);
     mproc__callback *c = mproc__callbacks.first;
     for (; c != NULL; c = c->next) {
-        bool due = c->future->pool == pool && mproc__is_done(c->future);
+        bool due = c->pool == pool && mproc__is_done(c->future);
         if (c->caller == 0 && (due || mproc__callback_void(c))) break;
     }
     if (c != NULL) c->caller = mproc__gettid();
@@ -5675,7 +5676,8 @@ MPROC_DEF int mproc_future_on_done(mproc_future *future, void (*callback)(mproc_
     if (c == NULL) return MPROC_ENOMEM;
     c->future = future;
     c->generation = MPROC__LOAD(&future->word) >> 32;
-    c->serial = future->pool->bell.serial;
+    c->pool = future->pool;
+    c->serial = c->pool->bell.serial;
     c->call = callback;
     c->ctx = ctx;
     pthread_mutex_lock(&mproc__callbacks.lock);
