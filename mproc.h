@@ -4845,7 +4845,7 @@ MPROC__FN void mproc__run_item(mproc_future *f, uint32_t i) {
    the worker has to leave, and the supervisor makes the rest a task again. */
 MPROC__FN uint32_t mproc__worker_run(mproc__worker *me, mproc_future *f, uint32_t most) {
     uint32_t depth = me->depth, from = f->done, items = f->job.count - from, n = items < most ? items : most;
-    uint64_t word = MPROC__LOAD(&f->word);
+    uint64_t word = mproc__word(MPROC__LOAD(&f->word), MPROC__RUNNING, me->pid); /* it may be doomed by now */
     MPROC__STORE(&me->depth, depth + 1);
     for (uint32_t i = from; i < from + n; i++) {
         if (f->pool->options.task_timeout > 0) MPROC__STORE(&me->began[depth], mproc__now());

@@ -1931,6 +1931,36 @@ START_TEST(a_pools_ring_is_aligned) {
 }
 END_TEST
 
+/* A task is doomed right after its worker claimed it: the worker does not end it, for it is about to be
+   killed, and would be at the next one by then. */
+START_TEST(a_task_doomed_at_its_claim_is_not_ended_by_its_worker) {
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    mproc_future *busy = begin(pool, gate, 0, 0);
+    EVENTUALLY(GET(board->started) == 1);
+    mproc_future *future = begin(pool, square, 5, sizeof(int));
+    pid_t child = mproc_fork();
+    if (child == 0) { /* another worker */
+        mproc__worker me;
+        memset(&me, 0, sizeof me);
+        me.pid = mproc__own_holder();
+        mproc__me.worker = &me;
+        MUST(mproc__worker_claim(&me, future, GET(future->word)));
+        SET(future->word, mproc__word(GET(future->word), MPROC__DOOMED, me.pid)); /* the supervisor */
+        mproc__worker_run(&me, future, UINT32_MAX);
+        _exit(1);
+    }
+    EVENTUALLY(GET(future->done) == 1);
+    EVENTUALLY(mproc__is_done(future) || process_gone(child) || process_state(child) == 'S');
+    ck_assert(!mproc__is_done(future));
+    kill(child, SIGKILL);
+    ck_assert_int_eq(mproc_wait(child, NULL, MPROC_FOREVER), 0);
+    SET(board->open, 1);
+    ck_assert_int_eq(finish(busy, NULL), 0);
+    ck_assert_int_eq(mproc_pool_free(pool), 0);
+}
+END_TEST
+
 SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            imap_unordered_does_not_wait_for_the_slow, imap_next_in_time_or_later, imap_of_nothing,
            imap_tells_each_items_own_error, imap_of_a_million_items, imap_left_half_way,
@@ -1959,4 +1989,4 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            a_killed_tasks_map_leaves_alone_what_lies_where_its_result_lay, counts_never_go_back,
            counts_of_a_pool_that_is_over, pool_fd_tells_what_another_process_knows,
            parallel_for_of_a_body_that_forks, parallel_for_beside_the_end_of_the_program,
-           a_pools_ring_is_aligned)
+           a_pools_ring_is_aligned, a_task_doomed_at_its_claim_is_not_ended_by_its_worker)
