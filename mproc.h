@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3089
        Ring                       mproc.h:516   mproc.h:4234
        Pool                       mproc.h:541   mproc.h:4449
-       Files                      mproc.h:674   mproc.h:6364
-       Dump                       mproc.h:709   mproc.h:6920
+       Files                      mproc.h:674   mproc.h:6373
+       Dump                       mproc.h:709   mproc.h:6929
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -6222,11 +6222,20 @@ MPROC_DEF int mproc_pool_free(mproc_pool *pool) {
     return error;
 }
 
-/* What a worker has finished, the task included that it is just putting into its sum. */
+/* What a worker has finished, the task included that it is just putting into its sum, unless it is at the
+   next one when that has been read, and may have prepared the sum for it. */
 MPROC__FN mproc__tally mproc__worker_tally(const mproc_pool *pool, const mproc__worker *w) {
-    uint32_t current = MPROC__LOAD(&w->current[0]);
-    bool running = current == 0 || mproc__runs(w, MPROC__LOAD(&mproc__slot(pool, current - 1)->word));
-    return running ? w->tally : w->next_tally;
+    for (;;) {
+        uint32_t current = MPROC__LOAD(&w->current[0]);
+        if (current == 0) return w->tally;
+        const mproc_future *f = mproc__slot(pool, current - 1);
+        uint64_t word = MPROC__LOAD(&f->word);
+        if (mproc__runs(w, word)) return w->tally;
+        mproc__tally tally;
+        tally.done = MPROC__LOAD(&w->next_tally.done);
+        tally.failed = MPROC__LOAD(&w->next_tally.failed);
+        if (MPROC__LOAD(&w->current[0]) == current && MPROC__LOAD(&f->word) == word) return tally;
+    }
 }
 
 MPROC_DEF int mproc_pool_stats(mproc_pool *pool, mproc_pool_counts *out) {
