@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2200
        Barrier                    mproc.h:368   mproc.h:2370
        Shared values and arrays   mproc.h:384   mproc.h:1965
-       Pipe                       mproc.h:428   mproc.h:3919
+       Pipe                       mproc.h:428   mproc.h:3918
        Queue                      mproc.h:461   mproc.h:3089
-       Ring                       mproc.h:516   mproc.h:4234
-       Pool                       mproc.h:541   mproc.h:4449
-       Files                      mproc.h:674   mproc.h:6373
-       Dump                       mproc.h:709   mproc.h:6929
+       Ring                       mproc.h:516   mproc.h:4233
+       Pool                       mproc.h:541   mproc.h:4448
+       Files                      mproc.h:674   mproc.h:6372
+       Dump                       mproc.h:709   mproc.h:6928
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -3128,9 +3128,8 @@ struct mproc_queue {
     mproc__port port;
     mproc__mutex put_lock, get_lock;
     uint32_t closed;
-    uint32_t marks; /* frames in the pipe that are no messages */
-    uint32_t
-        unsure; /* a holder of get_lock died, perhaps about to add or to read one: they are to be counted */
+    uint32_t marks;   /* frames in the pipe that are no messages */
+    uint32_t unsure;  /* a holder of get_lock died, perhaps amid a change of marks: count them anew */
     size_t largest;   /* of all messages put or about to be */
     size_t settled;   /* of those, the largest that every getter knows of which is about to read */
     uint32_t careful; /* a getter with too small a buffer has been seen: from then on all take get_lock */
