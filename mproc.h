@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3089
        Ring                       mproc.h:516   mproc.h:4233
        Pool                       mproc.h:541   mproc.h:4448
-       Files                      mproc.h:674   mproc.h:6372
-       Dump                       mproc.h:709   mproc.h:6928
+       Files                      mproc.h:674   mproc.h:6374
+       Dump                       mproc.h:709   mproc.h:6930
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -5733,9 +5733,11 @@ MPROC__FN int mproc__future_end(mproc_future *f, void *result, double timeout, b
     int64_t deadline;
     if (!mproc__is_future(f) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
     mproc_pool *pool = f->pool;
+    const void *before = mproc__uses(pool); /* until the result is copied: it goes with the pool */
     int error = mproc__future_await(f, deadline);
     mproc__future_look(f);
     if (error == 0 && get) error = mproc__item_take(f, 0, result, mproc__future_error(f));
+    mproc__uses(before);
     mproc__pool_turn(pool); /* last: a callback may free the future */
     return error;
 }

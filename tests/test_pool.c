@@ -2627,6 +2627,36 @@ START_TEST(free_with_a_getter_blocked) {
 }
 END_TEST
 
+/* The result goes to memory that is not to be written yet, so that the copying stands still in the middle. */
+static char *guarded;
+static int copying, go_on;
+static void hold_the_copying(int sig) {
+    (void)sig;
+    POKE(&copying, 1);
+    await(&go_on, 1);
+    mprotect(guarded, 4096, PROT_READ | PROT_WRITE);
+}
+static int guarded_get_call(struct call *call) { return mproc_future_get(call->future, guarded, 10); }
+START_TEST(free_while_a_result_is_copied) {
+    new_board();
+    copying = go_on = 0;
+    guarded = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct sigaction before, hold = {.sa_handler = hold_the_copying};
+    ck_assert_int_eq(sigaction(SIGSEGV, &hold, &before), 0);
+    mproc_pool *pool = pool_of(1);
+    struct call call = {.function = guarded_get_call, .pool = pool};
+    call.future = begin(pool, square, 3, sizeof(int));
+    call_begin(&call);
+    EVENTUALLY(PEEK(&copying) == 1);
+    ck_assert_int_eq(mproc_pool_free(pool), MPROC_EBUSY);
+    POKE(&go_on, 1);
+    ck_assert_int_eq(call_end(&call), 0);
+    ck_assert_int_eq(*(int *)(void *)guarded, 9);
+    ck_assert_int_eq(sigaction(SIGSEGV, &before, NULL), 0);
+    free_pool(pool);
+}
+END_TEST
+
 /* A map whose first item is not done when the pool is terminated; then it takes the results of the others. */
 static int fill_after_the_first(const void *arg, void *result) {
     if (*(const int *)arg == 0) pass_gate();
@@ -3134,5 +3164,5 @@ SUITE_MAIN(
     what_a_task_prints_comes_out, submission_from_an_exit_handler, program_killed, program_killed_at_random,
     program_and_supervisor_killed_at_once, control_c, control_c_handled_by_the_program, null_and_garbage,
     a_supervisors_pid_given_anew, only_a_workers_own_thread_runs_tasks, a_task_that_returns_in_a_child_too,
-    free_with_a_map_that_takes_results, tasks_that_wait_for_each_other_too_deep,
-    a_task_that_waits_with_a_timeout)
+    free_while_a_result_is_copied, free_with_a_map_that_takes_results,
+    tasks_that_wait_for_each_other_too_deep, a_task_that_waits_with_a_timeout)
