@@ -1458,8 +1458,8 @@ static bool mproc__robust_works; /* not under qemu-user: it does not tell the ke
 /* Without a system call, where that can be: the many parties of a barrier look for each other. */
 MPROC__FN bool mproc__seat_alive(const mproc__seat *s) {
     uint64_t who = MPROC__LOAD(&s->who);
-    if (mproc__robust_works) return who != 0 && mproc__mutex_holder(&s->taken) == (uint32_t)who;
-    return who != 0 && mproc__who_alive(who);
+    return who != 0 && mproc__mutex_holder(&s->taken) == (uint32_t)who &&
+           (mproc__robust_works || mproc__who_alive(who));
 }
 
 /* One seat more, by this thread or another; false when there is no room. Without a lock, whose holder might
