@@ -646,8 +646,8 @@ MPROC_DEF int mproc_future_free(mproc_future *future);
 
 /* close: no more tasks, what is accepted still runs. join: waits until it has and the workers are gone;
    -EBUSY before close or terminate. terminate: kills the workers now; what has not finished gets
-   MPROC_ECANCELED. free: terminates first if need be; -EBUSY within a callback. Each 0, also when done
-   before. */
+   MPROC_ECANCELED. free: terminates first if need be; -EBUSY within a callback, or while another thread
+   waits in it or takes a result. Each 0, also when done before. */
 MPROC_DEF int mproc_pool_close(mproc_pool *pool);
 MPROC_DEF int mproc_pool_join(mproc_pool *pool, double timeout);
 MPROC_DEF int mproc_pool_terminate(mproc_pool *pool);
@@ -1204,7 +1204,7 @@ typedef struct mproc__seat {
     uintptr_t getting;  /* queue it is putting to or getting from; that, or a ring it closes, plus 1: idly;
                            entry in a condition's list that is its own; generation of a barrier that it waits
                            in; or 0 */
-    uintptr_t at_pool;  /* pool that a map or iterator is at, whatever the thread waits for in there, or 0 */
+    uintptr_t at_pool;  /* pool of the call or callback it is in, whatever it waits for in there, or 0 */
 } mproc__seat;
 
 typedef struct mproc__arena {
@@ -1507,7 +1507,7 @@ MPROC__FN void mproc__waits_on(const void *object) {
     if (s != NULL) MPROC__STORE(&s->waiting, (uintptr_t)object);
 }
 
-/* The pool that a map, an iterator or a callback of this thread is at from now; returns which it was before.
+/* Notes the pool that this thread's call takes results from, or its callback is of; returns the one before.
  */
 MPROC__FN const void *mproc__uses(const void *pool) {
     mproc__seat *s = mproc__seat_get();

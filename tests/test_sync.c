@@ -1658,6 +1658,27 @@ START_TEST(x32_owner_death_is_told_by_wait) {
 }
 END_TEST
 
+/* Forks a child that makes the call on the object, and leaves it after k of its instructions, or at its end:
+   then said[LEFT] is 1. */
+static pid_t step_into(int (*call)(void *), void *it, int k) {
+    int status = 0;
+    POKE(&said[LEFT], 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+        raise(SIGSTOP);
+        int error = call(it);
+        POKE(&said[LEFT], 1);
+        _exit(-error);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    for (int i = 0; i < k && PEEK(&said[LEFT]) == 0; i++) {
+        ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL);
+        waitpid(pid, &status, 0);
+    }
+    return pid;
+}
+
 /* A child leaves after k instructions of mproc_condition_free until the notified waiters, which it may have
    seen, are gone; false if it was through by then. */
 static bool free_while_they_leave(int k) {
@@ -1667,23 +1688,10 @@ static bool free_while_they_leave(int k) {
     int status = 0;
     condition = mproc_condition_new(NULL);
     POKE(&said[WAITING], 0);
-    POKE(&said[LEFT], 0);
     for (int i = 0; i < N; i++) start_thread(&waiters[i], sleeper, NULL);
     acquire_when_asleep(N);
     ck_assert_int_eq(mproc_condition_notify_all(condition), 0);
-    pid_t pid = fork();
-    if (pid == 0) {
-        ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-        raise(SIGSTOP);
-        int error = mproc_condition_free(condition);
-        POKE(&said[LEFT], 1);
-        _exit(-error);
-    }
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    for (int i = 0; i < k && PEEK(&said[LEFT]) == 0; i++) {
-        ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL);
-        waitpid(pid, &status, 0);
-    }
+    pid_t pid = step_into(condition_free, condition, k);
     bool within = PEEK(&said[LEFT]) == 0;
     ck_assert_int_eq(mproc_condition_release(condition), 0);
     for (int i = 0; i < N; i++) ck_assert_int_eq(end_thread(&waiters[i]), 0);
@@ -2031,28 +2039,17 @@ START_TEST(barr_many_resets_are_no_pass) {
 }
 END_TEST
 
+static int aborts(void *b) { return mproc_barrier_abort(b); }
+static int resets(void *b) { return mproc_barrier_reset(b); }
+
 /* A child leaves after k instructions of a call that breaks or resets the barrier; once that shows, another
    process frees it, and the memory is used for something else. False if the child was through by then. */
-static bool freed_once_it_shows(int (*call)(mproc_barrier *), int k) {
+static bool freed_once_it_shows(int (*call)(void *), int k) {
     char *other = NULL;
-    int status = 0;
-    POKE(&said[LEFT], 0);
     barrier = mproc_barrier_new(2);
-    if (call == mproc_barrier_reset) mproc_barrier_abort(barrier);
+    if (call == resets) mproc_barrier_abort(barrier);
     uint64_t word = MPROC__LOAD(&barrier->word);
-    pid_t pid = fork();
-    if (pid == 0) {
-        ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-        raise(SIGSTOP);
-        int error = call(barrier);
-        POKE(&said[LEFT], 1);
-        _exit(-error);
-    }
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    for (int i = 0; i < k && PEEK(&said[LEFT]) == 0; i++) {
-        ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL);
-        waitpid(pid, &status, 0);
-    }
+    pid_t pid = step_into(call, barrier, k);
     bool within = PEEK(&said[LEFT]) == 0, shows = MPROC__LOAD(&barrier->word) != word;
     if (shows) {
         ck_assert_int_eq(mproc_barrier_free(barrier), 0);
@@ -2070,7 +2067,7 @@ static bool freed_once_it_shows(int (*call)(mproc_barrier *), int k) {
 }
 
 START_TEST(barr_whoever_is_let_go_may_free_it) {
-    int (*const calls[])(mproc_barrier *) = {mproc_barrier_abort, mproc_barrier_reset};
+    int (*const calls[])(void *) = {aborts, resets};
     begin();
     for (size_t i = 0; i < 2; i++) {
         int k = 1;
