@@ -49,9 +49,9 @@
        Pipe                       mproc.h:428   mproc.h:3918
        Queue                      mproc.h:461   mproc.h:3089
        Ring                       mproc.h:516   mproc.h:4233
-       Pool                       mproc.h:541   mproc.h:4448
-       Files                      mproc.h:674   mproc.h:6374
-       Dump                       mproc.h:709   mproc.h:6930
+       Pool                       mproc.h:541   mproc.h:4455
+       Files                      mproc.h:674   mproc.h:6381
+       Dump                       mproc.h:709   mproc.h:6937
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -4333,9 +4333,13 @@ MPROC__FN size_t mproc__ring_ready(mproc_ring *r, bool put, size_t wanted) {
     }
 }
 
-/* One try: how many items were moved; 0 for none now; or an error. */
+/* One try: how many items were moved; 0 for none now; or an error. Wakes one who waits to get what was put,
+   or those who wait for half the room. The flag goes down under the lock: who gets the last item may free the
+   ring as soon as that is let go. */
 MPROC__FN ssize_t mproc__ring_try(mproc_ring *r, char *items, size_t n, bool put, int64_t deadline) {
     mproc__ring_end *end = mproc__ring_at(r, put);
+    uint32_t *sleep = &r->sleep[!put];
+    bool tell = false;
     int error = mproc__ring_lock(end, deadline);
     if (error != 0) return error;
     uint32_t closed = MPROC__LOAD(&r->closed);
@@ -4347,16 +4351,12 @@ MPROC__FN ssize_t mproc__ring_try(mproc_ring *r, char *items, size_t n, bool put
         mproc__ring_copy(r, at, items, ready, put);
         at += ready;
         MPROC__STORE(&end->at, at >= turn ? at - turn : at);
+        tell = MPROC__LOAD(sleep) != 0 && (put || mproc_ring_size(r) <= r->capacity / 2);
+        if (tell) MPROC__STORE(sleep, 0);
     }
     mproc__mutex_unlock(&end->lock);
+    if (tell) mproc__futex_wake(sleep, put ? 1 : INT32_MAX);
     return ready > 0 ? (ssize_t)ready : closed != 0 ? MPROC_ECLOSED : 0;
-}
-
-/* Something was moved: wakes one who waits to get it, or those who wait for half the room. */
-MPROC__FN void mproc__ring_tell(mproc_ring *r, bool put) {
-    if (put) mproc__flag_wake(&r->sleep[false], 1);
-    else if (MPROC__LOAD(&r->sleep[true]) && mproc_ring_size(r) <= r->capacity / 2)
-        mproc__flag_wake(&r->sleep[true], INT32_MAX);
 }
 
 /* Empty or full: watches for a moment, without the lock, whether the other end moves. Room for one item alone
@@ -4383,7 +4383,6 @@ MPROC__FN ssize_t mproc__ring_move(mproc_ring *r, char *items, size_t n, bool pu
         moved = mproc__ring_try(r, items + done * r->size, n - done, put, deadline);
         if (moved > 0) {
             done += (size_t)moved;
-            mproc__ring_tell(r, put);
             flagged = spun = false;
             if (done == n || !put) break;
             continue;
@@ -4437,11 +4436,19 @@ MPROC_DEF int mproc_ring_close(mproc_ring *ring) {
     return 0;
 }
 
+/* Is somebody amid a move, or closing it? */
+MPROC__FN bool mproc__ring_busy(const mproc_ring *r) {
+    return mproc__mutex_holder(&mproc__ring_at(r, false)->lock) != 0 ||
+           mproc__mutex_holder(&mproc__ring_at(r, true)->lock) != 0 || mproc__queue_busy(r, true);
+}
+
+/* Who put what was got last may still have the lock for a moment. */
 MPROC_DEF int mproc_ring_free(mproc_ring *ring) {
-    if (mproc__tag_is(ring, MPROC__RING) && (!mproc__queue_await_others(ring, true) ||
-                                             mproc__mutex_holder(&mproc__ring_at(ring, false)->lock) != 0 ||
-                                             mproc__mutex_holder(&mproc__ring_at(ring, true)->lock) != 0))
-        return MPROC_EBUSY;
+    for (int64_t end = mproc__now() + 50 * MPROC__MS;
+         mproc__tag_is(ring, MPROC__RING) && mproc__ring_busy(ring);) {
+        if (mproc__now() > end) return MPROC_EBUSY;
+        sched_yield();
+    }
     return mproc__unawaited_free(ring, MPROC__RING);
 }
 

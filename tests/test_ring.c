@@ -841,6 +841,64 @@ START_TEST(x38_free_while_somebody_waits) {
 }
 END_TEST
 
+static int put_zero(void) {
+    uint64_t item = 0;
+    return mproc_ring_put(ring, &item, 0);
+}
+static int get_zero(void) {
+    uint64_t item;
+    return mproc_ring_get(ring, &item, 0);
+}
+
+/* A child leaves a call that moves an item while others sleep, k instructions after that shows and it has let
+   go of the lock; another process frees the ring, and the memory is used for something else. False if the
+   child was through by then. */
+static bool freed_once_it_shows(int (*move)(void), int k) {
+    size_t bytes = MPROC__RING_ROOM + sizeof(uint64_t);
+    begin(sizeof(uint64_t), 1);
+    if (move == get_zero) ck_assert_int_eq(put_zero(), 0);
+    size_t before = mproc_ring_size(ring);
+    MPROC__STORE(&ring->sleep[move == get_zero], 1);
+    pid_t pid = fork();
+    if (pid == 0) {
+        ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+        raise(SIGSTOP);
+        int error = move();
+        POKE(&said[DONE], 1);
+        _exit(-error);
+    }
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+    while (k >= 0 && PEEK(&said[DONE]) == 0) {
+        ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL);
+        ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+        if (mproc_ring_size(ring) != before && !mproc__ring_busy(ring)) k--;
+    }
+    bool within = PEEK(&said[DONE]) == 0;
+    ck_assert_int_eq(mproc_ring_free(ring), 0);
+    char *other = mproc__alloc(bytes, false);
+    ck_assert_ptr_eq(other, ring);
+    memset(other, 0x55, bytes);
+    ptrace(PTRACE_DETACH, pid, NULL, NULL);
+    ck_assert_int_eq(ended(pid), 0);
+    for (size_t i = 0; i < bytes; i++) ck_assert_msg(other[i] == 0x55, "byte %zu has changed", i);
+    mproc__dealloc(other);
+    return within;
+}
+
+START_TEST(x38_freed_once_the_last_item_is_moved) {
+    int (*const moves[])(void) = {put_zero, get_zero};
+    for (size_t i = 0; i < 2; i++) {
+        int k = 0;
+        begin(sizeof(uint64_t), 1);
+        ck_assert_int_eq(put_zero(), 0); /* the linker is through */
+        ck_assert_int_eq(get_zero(), 0);
+        finish();
+        while (freed_once_it_shows(moves[i], k)) k++;
+        ck_assert_int_gt(k, 5);
+    }
+}
+END_TEST
+
 START_TEST(ring_sizes_that_make_no_sense) {
     const struct {
         size_t item, capacity;
@@ -945,5 +1003,6 @@ SUITE_MAIN("ring", ring_fifo_of_every_size, ring_many_take_and_give_what_is_ther
            ring_ping_pong_loses_no_wake_up, ring_no_system_call_while_nobody_waits,
            x34_killed_and_stopped_waiters_hold_up_nobody, ring_a_killed_put_put_all_its_items_or_none,
            p1_kill_storm, p1_kill_storm_capacity_1, p5_ring_made_after_the_worker,
-           x38_free_while_somebody_waits, x38_free_while_somebody_spins, ring_sizes_that_make_no_sense,
+           x38_free_while_somebody_waits, x38_free_while_somebody_spins,
+           x38_freed_once_the_last_item_is_moved, ring_sizes_that_make_no_sense,
            x38_rings_come_back_when_freed, x38_what_is_not_a_ring)
