@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2200
        Barrier                    mproc.h:368   mproc.h:2370
        Shared values and arrays   mproc.h:384   mproc.h:1965
-       Pipe                       mproc.h:428   mproc.h:3918
+       Pipe                       mproc.h:428   mproc.h:3923
        Queue                      mproc.h:461   mproc.h:3089
-       Ring                       mproc.h:516   mproc.h:4233
-       Pool                       mproc.h:541   mproc.h:4455
-       Files                      mproc.h:674   mproc.h:6381
-       Dump                       mproc.h:709   mproc.h:6937
+       Ring                       mproc.h:516   mproc.h:4238
+       Pool                       mproc.h:541   mproc.h:4460
+       Files                      mproc.h:674   mproc.h:6386
+       Dump                       mproc.h:709   mproc.h:6942
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -3132,7 +3132,7 @@ struct mproc_queue {
     uint32_t unsure;  /* a holder of get_lock died, perhaps amid a change of marks: count them anew */
     size_t largest;   /* of all messages put or about to be */
     size_t settled;   /* of those, the largest that every getter knows of which is about to read */
-    uint32_t careful; /* a getter with too small a buffer has been seen: from then on all take get_lock */
+    uint32_t careful; /* a getter with too small a buffer has been seen, so all take get_lock; 2: and do so */
     mproc__message *back;
     char apart[MPROC__LINE]; /* what stands above hardly changes, what follows does at each message */
     uint32_t room;           /* flag: putters of a bounded queue sleep here */
@@ -3577,7 +3577,7 @@ MPROC__FN void mproc__queue_put_back(mproc_queue *q, const int fd[2], const mpro
                                      mproc__message *spare) {
     mproc__message *m = mproc__frame_keep(f, spare);
     m->next = q->back;
-    MPROC__STORE(&q->careful, 1); /* it is not in the pipe, where others look */
+    mproc__cas32(&q->careful, 0, 1); /* it is not in the pipe, where others look */
     if (mproc__queue_frames(q, fd[0]) == 0)
         mproc__queue_mark(q, fd); /* first: who is told in vain looks again */
     MPROC__SUB(&q->taken, 2);
@@ -3656,14 +3656,24 @@ MPROC__FN void mproc__queue_return(mproc_queue *q, const int fd[2], char *frames
     if (error == 0) mproc__mutex_unlock(&q->get_lock);
 }
 
+/* Takes get_lock, when all who read do so with it. They are awaited before: with it putters within a bound
+   and who has to put something back would wait for us. */
+MPROC__FN int mproc__queue_careful_lock(mproc_queue *q, int fd, int64_t deadline) {
+    int error;
+    mproc__queue_idle(q); /* who has the lock need not wait for us */
+    if (MPROC__LOAD(&q->careful) != 2) {
+        MPROC__STORE(&q->careful, 1);
+        mproc__queue_await_others(q, false);
+        MPROC__STORE(&q->careful, 2);
+    }
+    mproc__queue_get_lock(q, fd, mproc__grace(deadline), &error);
+    return error;
+}
+
 /* Closed and empty, or a pipe that has ended: its descriptor tells so from now on, and wakes the getters that
    sleep, each of which marks it again for the others. */
 MPROC__FN void mproc__queue_mark_end(mproc_queue *q, const int fd[2]) {
-    int error;
-    mproc__queue_idle(q);
-    mproc__queue_get_lock(q, fd[0], mproc__grace(0), &error);
-    if (error != 0) return; /* its holder is stopped */
-    if (!MPROC__SWAP(&q->careful, 1)) mproc__queue_await_others(q, false);
+    if (mproc__queue_careful_lock(q, fd[0], 0) != 0) return; /* its holder is stopped */
     if (mproc__queue_frames(q, fd[0]) == 0) mproc__queue_mark(q, fd);
     mproc__mutex_unlock(&q->get_lock);
 }
@@ -3671,12 +3681,9 @@ MPROC__FN void mproc__queue_mark_end(mproc_queue *q, const int fd[2]) {
 /* One try for a getter whose buffer may be too small, or while something was put back. */
 MPROC__FN int mproc__queue_try_careful(mproc_queue *q, const int fd[2], size_t capacity, mproc__frame *f,
                                        int64_t deadline) {
-    int error;
-    mproc__queue_idle(q); /* who has the lock need not wait for us */
-    mproc__queue_get_lock(q, fd[0], mproc__grace(deadline), &error);
+    int error = mproc__queue_careful_lock(q, fd[0], deadline);
     if (error != 0) return error;
     mproc__queue_enter(q);
-    if (!MPROC__SWAP(&q->careful, 1)) mproc__queue_await_others(q, false);
     if (!mproc__queue_take_back(q, capacity, f, &error))
         error = mproc__queue_read_fitting(q, fd, capacity, f);
     else if (error == 0) mproc__queue_drop_marks(q, fd);
@@ -3814,10 +3821,8 @@ MPROC_DEF int mproc_queue_close(mproc_queue *queue) {
     bool first = !MPROC__SWAP(&queue->closed, 1);
     if (first) mproc__flag_end(&queue->room);
     if (first && mproc__port_fds(&queue->port, fd) == 0) {
-        if (mproc__queue_frames(queue, fd[0]) == 0) {
-            mproc__queue_await_others(queue, false); /* putters within a bound may come to need get_lock */
-            mproc__queue_mark_end(queue, fd);
-        } else if (!mproc__poll(fd[1], POLLOUT, 0)) /* putters sleep in poll: a larger pipe wakes them */
+        if (mproc__queue_frames(queue, fd[0]) == 0) mproc__queue_mark_end(queue, fd);
+        else if (!mproc__poll(fd[1], POLLOUT, 0)) /* putters sleep in poll: a larger pipe wakes them */
             fcntl(fd[1], MPROC__F_SETPIPE_SZ, fcntl(fd[1], MPROC__F_GETPIPE_SZ) + 1);
     }
     mproc__queue_leave();

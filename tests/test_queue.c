@@ -537,6 +537,38 @@ START_TEST(emsgsize_leaves_the_message_first) {
 }
 END_TEST
 
+/* A put within a bound that began before getters took care, and goes on once they do. */
+static void *put_beside_care(void *arg) {
+    (void)arg;
+    mproc__queue_enter(queue);
+    ck_assert_int_eq(mproc__mutex_lock(&queue->put_lock, 0), 0);
+    POKE(&said[0], 1);
+    while (!MPROC__LOAD(&queue->careful)) sched_yield();
+    mproc_queue_qsize(queue);
+    mproc__mutex_unlock(&queue->put_lock);
+    mproc__queue_leave();
+    return NULL;
+}
+START_TEST(emsgsize_does_not_wait_with_a_put_within_bounds) {
+    char small[1];
+    double took = 1;
+    for (int k = 0; k < 3 && took > 0.03 * SLOW; k++) {
+        pthread_t putter;
+        begin(3);
+        ck_assert_int_eq(put_int(7, 0), 0);
+        ck_assert_int_eq(pthread_create(&putter, NULL, put_beside_care, NULL), 0);
+        EVENTUALLY(PEEK(&said[0]) == 1);
+        double before = now();
+        ck_assert_int_eq(mproc_queue_get(queue, small, 1, 0), MPROC_EMSGSIZE);
+        took = now() - before;
+        ck_assert_int_eq(pthread_join(putter, NULL), 0);
+        ck_assert_int_eq(get_int(0), 7);
+        ck_assert_int_eq(mproc_queue_free(queue), 0);
+    }
+    ck_assert_msg(took <= 0.03 * SLOW, "it took %.3f s", took);
+}
+END_TEST
+
 START_TEST(emsgsize_in_a_full_queue_and_before_the_end) {
     unsigned char buffer[1000];
     actor a;
@@ -2196,19 +2228,19 @@ SUITE_MAIN("queue", que_01_02_07_20_bounded, que_03_jq_05_drained_by_another_pro
            que_23_unbounded_is_truly_empty, que_14_works_before_main, issue_666_messages_of_any_size_fit,
            messages_of_no_bytes, x41_sizes, maxsize_100000_holds_or_is_refused,
            maxsize_that_cannot_be_is_refused, emsgsize_leaves_the_message_first,
-           emsgsize_in_a_full_queue_and_before_the_end, emsgsize_readers_with_little_and_much_room,
-           many_at_once, many_in_a_bounded_queue, many_of_mixed_sizes,
-           a_taken_message_is_shared_memory_of_its_own, que_12_13_16_24_26_x51_after_close,
-           que_15_x51_close_wakes_blocked_getters, x51_close_wakes_blocked_putters,
-           x51_close_wakes_all_at_once, x51_the_fd_tells_that_a_queue_is_closed,
-           x51_close_beside_a_put_within_bounds, close_of_a_queue_with_a_batch_half_put,
-           x02_que_27_no_sigpipe, x59_odd_timeouts, x01_signals_neither_end_nor_stretch_a_wait,
-           x59_waiting_uses_no_processor, que_28_x44_a_stopped_or_killed_getter_holds_up_nobody,
-           a_stopped_or_killed_putter_holds_up_nobody, x49_a_put_that_timed_out_left_nothing,
-           que_22_many_threads, x47_many_writers_many_readers, lock_20_fork_while_threads_are_inside,
-           jq_01_02_join_waits_for_every_task, jq_03_04_counts, que_16_18_close_does_not_end_join,
-           x46_consumer_dies_between_get_and_task_done, fd_is_readable_when_a_message_waits,
-           que_25_descriptors_come_back, p5_queue_made_after_the_worker,
+           emsgsize_does_not_wait_with_a_put_within_bounds, emsgsize_in_a_full_queue_and_before_the_end,
+           emsgsize_readers_with_little_and_much_room, many_at_once, many_in_a_bounded_queue,
+           many_of_mixed_sizes, a_taken_message_is_shared_memory_of_its_own,
+           que_12_13_16_24_26_x51_after_close, que_15_x51_close_wakes_blocked_getters,
+           x51_close_wakes_blocked_putters, x51_close_wakes_all_at_once,
+           x51_the_fd_tells_that_a_queue_is_closed, x51_close_beside_a_put_within_bounds,
+           close_of_a_queue_with_a_batch_half_put, x02_que_27_no_sigpipe, x59_odd_timeouts,
+           x01_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
+           que_28_x44_a_stopped_or_killed_getter_holds_up_nobody, a_stopped_or_killed_putter_holds_up_nobody,
+           x49_a_put_that_timed_out_left_nothing, que_22_many_threads, x47_many_writers_many_readers,
+           lock_20_fork_while_threads_are_inside, jq_01_02_join_waits_for_every_task, jq_03_04_counts,
+           que_16_18_close_does_not_end_join, x46_consumer_dies_between_get_and_task_done,
+           fd_is_readable_when_a_message_waits, que_25_descriptors_come_back, p5_queue_made_after_the_worker,
            p5_a_long_lived_worker_and_many_short_lived_queues, p5_queue_whose_maker_has_ended,
            p5_queue_that_nobody_alive_has_used, x50_put_and_end_at_once,
            x43_producer_killed_inside_a_large_message, x44_consumer_killed_inside_a_large_message,
