@@ -48,10 +48,10 @@
        Shared values and arrays   mproc.h:384   mproc.h:1965
        Pipe                       mproc.h:428   mproc.h:3923
        Queue                      mproc.h:461   mproc.h:3089
-       Ring                       mproc.h:516   mproc.h:4238
-       Pool                       mproc.h:541   mproc.h:4460
-       Files                      mproc.h:674   mproc.h:6386
-       Dump                       mproc.h:709   mproc.h:6942
+       Ring                       mproc.h:516   mproc.h:4239
+       Pool                       mproc.h:541   mproc.h:4461
+       Files                      mproc.h:674   mproc.h:6387
+       Dump                       mproc.h:709   mproc.h:6943
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -3936,7 +3936,7 @@ MPROC_DEF int mproc_queue_free(mproc_queue *queue) {
    it had only inherited that, so that it does not wait for itself. What a late user sends all the same still
    arrives: the end of a pipe is not remembered, but found anew. */
 
-#define MPROC__HOLDS 32
+#define MPROC__HOLDS 64 /* the second half is for those who use the end */
 
 typedef struct mproc__pair mproc__pair; /* both ends of a pipe: one block of the arena */
 
@@ -3958,7 +3958,8 @@ struct mproc_conn {
 struct mproc__pair {
     mproc__u64 touched; /* when a holder came or went */
     uint32_t forks;     /* of the family, when the pipe was made */
-    uint32_t crowded;   /* more holders than fit the list: the kernel alone decides */
+    size_t crowded;     /* 1: more holders of an end than fit the list; 2: of those who use it, so that the
+                           kernel alone decides */
     pid_t maker;
     mproc_conn end[2];
     mproc_queue way[2]; /* way[0] leads to end[0] */
@@ -3971,8 +3972,8 @@ MPROC__FN mproc__hold *mproc__hold_of(mproc_conn *c, uint32_t pid) {
 }
 
 /* A free place, or that of a dead process, but the maker's: whether it used the end counts for good. */
-MPROC__FN mproc__hold *mproc__hold_claim(mproc_conn *c, uint32_t pid) {
-    for (int i = 0; i < MPROC__HOLDS; i++) {
+MPROC__FN mproc__hold *mproc__hold_claim(mproc_conn *c, uint32_t pid, bool used) {
+    for (int i = 0; i < (used ? MPROC__HOLDS : MPROC__HOLDS / 2); i++) {
         uint32_t old = MPROC__LOAD(&c->hold[i].pid);
         if (old == (uint32_t)c->pair->maker || (old != 0 && mproc__alive((pid_t)old, (pid_t)old))) continue;
         if (!mproc__cas32(&c->hold[i].pid, old, pid)) continue;
@@ -3986,8 +3987,8 @@ MPROC__FN mproc__hold *mproc__hold_claim(mproc_conn *c, uint32_t pid) {
 MPROC__FN void mproc__conn_hold(mproc_conn *c, pid_t who, bool used) {
     mproc__hold *hold = mproc__hold_of(c, (uint32_t)who);
     MPROC__STORE(&c->pair->touched, (uint64_t)mproc__now());
-    if (hold == NULL) hold = mproc__hold_claim(c, (uint32_t)who);
-    if (hold == NULL) MPROC__STORE(&c->pair->crowded, 1);
+    if (hold == NULL) hold = mproc__hold_claim(c, (uint32_t)who, used);
+    if (hold == NULL) mproc__raise(&c->pair->crowded, used ? 2 : 1);
     else if (used) MPROC__STORE(&hold->used, 1);
     if (used && who != c->pair->maker) MPROC__STORE(&c->shown, 1);
 }
@@ -4007,7 +4008,7 @@ MPROC__FN bool mproc__conn_held(const mproc_conn *c, bool used, bool others) {
 MPROC__FN bool mproc__conn_gone(mproc_conn *c) {
     const mproc__hold *maker = mproc__hold_of(c, (uint32_t)c->pair->maker);
     bool shown = MPROC__LOAD(&c->shown) || (maker != NULL && MPROC__LOAD(&maker->used));
-    return shown && !MPROC__LOAD(&c->pair->crowded) && !mproc__conn_held(c, true, false);
+    return shown && MPROC__LOAD(&c->pair->crowded) < 2 && !mproc__conn_held(c, true, false);
 }
 
 MPROC__FN bool mproc__conn_forsaken(const mproc_conn *c) { return c != NULL && mproc__conn_gone(c->peer); }

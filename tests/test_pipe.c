@@ -569,20 +569,21 @@ static int user_by_argument(void *arg) { return use_and_go(arg, how_to_go); }
 static int user_by_use(void *arg) { return use_and_go(arg, how_to_go); }
 
 /* One process uses the end and goes; siblings made before and after it have inherited it and live on. */
-static void end_beside_siblings(int side, bool by_argument, way how, bool hurry) {
-    pid_t siblings[3];
+enum { MANY_SIBLINGS = 40 }; /* more than an end notes that merely inherited it */
+static void end_beside_siblings(int before, int side, bool by_argument, way how, bool hurry) {
+    pid_t siblings[MANY_SIBLINGS + 2];
+    int after = before + 2;
     mproc_process p;
     pid_t pid = 0;
     begin(false);
     how_to_go = how;
-    siblings[0] = spawn(look_on, NULL);
+    for (int i = 0; i < before; i++) siblings[i] = spawn(look_on, NULL);
     memset(&p, 0, sizeof p);
     p.target = user_by_argument;
     p.arg = ends[side];
     if (by_argument) ck_assert_int_eq(mproc_process_start(&p), 0);
     else pid = spawn(user_by_use, ends[side]);
-    siblings[1] = spawn(look_on, NULL);
-    siblings[2] = spawn(look_on, NULL);
+    for (int i = before; i < after; i++) siblings[i] = spawn(look_on, NULL);
     if (!by_argument && hurry) POKE(&said[GOT], 1); /* it may be used before this process closes it, */
     ck_assert_int_eq(mproc_conn_close(ends[side]), 0);
     if (by_argument || !hurry) { /* or after */
@@ -607,7 +608,7 @@ static void end_beside_siblings(int side, bool by_argument, way how, bool hurry)
                   mproc_conn_send(ends[1], &i, sizeof i, MPROC_FOREVER));
         ck_assert_int_eq(error, MPROC_ECLOSED);
     }
-    for (i = 0; i < 3; i++) ck_assert(!process_gone(siblings[i]));
+    for (i = 0; i < after; i++) ck_assert(!process_gone(siblings[i]));
     POKE(&said[GO], 1);
     if (by_argument) {
         ck_assert_int_eq(mproc_process_join(&p, 5), 0);
@@ -616,24 +617,32 @@ static void end_beside_siblings(int side, bool by_argument, way how, bool hurry)
     } else {
         ck_assert_int_eq(ended(pid), how == IS_KILLED ? -SIGKILL : 0);
     }
-    for (i = 0; i < 3; i++) ck_assert_int_eq(ended(siblings[i]), 0);
+    for (i = 0; i < after; i++) ck_assert_int_eq(ended(siblings[i]), 0);
     ck_assert_int_eq(mproc_conn_close(ends[1 - side]), 0);
 }
 
 START_TEST(x12_the_end_of_the_sender_beside_siblings) {
     for (int how = 0; how < WAYS; how++) {
-        end_beside_siblings(1, true, (way)how, true);
-        end_beside_siblings(1, false, (way)how, true);
-        end_beside_siblings(1, false, (way)how, false);
+        end_beside_siblings(1, 1, true, (way)how, true);
+        end_beside_siblings(1, 1, false, (way)how, true);
+        end_beside_siblings(1, 1, false, (way)how, false);
     }
 }
 END_TEST
 
 START_TEST(x12_the_end_of_the_receiver_beside_siblings) {
     for (int how = 0; how < WAYS; how++) {
-        end_beside_siblings(0, true, (way)how, true);
-        end_beside_siblings(0, false, (way)how, true);
-        end_beside_siblings(0, false, (way)how, false);
+        end_beside_siblings(1, 0, true, (way)how, true);
+        end_beside_siblings(1, 0, false, (way)how, true);
+        end_beside_siblings(1, 0, false, (way)how, false);
+    }
+}
+END_TEST
+
+START_TEST(x12_the_end_beside_many_siblings) {
+    for (int side = 0; side < 2; side++) {
+        end_beside_siblings(MANY_SIBLINGS, side, true, IS_KILLED, true);
+        end_beside_siblings(MANY_SIBLINGS, side, false, CLOSES, true);
     }
 }
 END_TEST
@@ -1784,15 +1793,15 @@ SUITE_MAIN("pipe", pipe_01_06_x41_echo_of_every_size, x41_a_message_of_two_gib_a
            pipe_14_both_ends_closed, pipe_14_closing_is_each_processs_own,
            pipe_09_the_parent_closes_the_childs_end_at_once, pipe_07_the_end_every_time_it_is_asked,
            x12_the_end_of_the_sender_beside_siblings, x12_the_end_of_the_receiver_beside_siblings,
-           pipe_the_makers_own_use_does_not_end_it_for_its_child, wait_the_fd_tells_the_end_beside_siblings,
-           pipe_a_late_user_is_heard_after_the_end, pipe_the_last_user_does_not_wait_for_itself,
-           pipe_09_the_maker_is_done_before_the_child_begins, pipe_a_program_that_goes_on_in_a_child,
-           pipe_both_ends_used_at_once_by_threads_of_a_child, x02_sigpipe_never_comes,
-           x02_a_reader_that_dies_while_we_are_blocked, x59_odd_timeouts, x59_for_ever_however_said,
-           x01_signals_neither_end_nor_stretch_a_wait, x59_waiting_uses_no_processor,
-           pipe_20_23_signals_during_a_transfer, x49_a_send_that_timed_out_left_nothing,
-           x42_a_sender_killed_inside_a_large_message, x44_a_receiver_killed_inside_a_large_message,
-           x47_x48_crowds_of_processes, x48_crowds_of_threads,
+           x12_the_end_beside_many_siblings, pipe_the_makers_own_use_does_not_end_it_for_its_child,
+           wait_the_fd_tells_the_end_beside_siblings, pipe_a_late_user_is_heard_after_the_end,
+           pipe_the_last_user_does_not_wait_for_itself, pipe_09_the_maker_is_done_before_the_child_begins,
+           pipe_a_program_that_goes_on_in_a_child, pipe_both_ends_used_at_once_by_threads_of_a_child,
+           x02_sigpipe_never_comes, x02_a_reader_that_dies_while_we_are_blocked, x59_odd_timeouts,
+           x59_for_ever_however_said, x01_signals_neither_end_nor_stretch_a_wait,
+           x59_waiting_uses_no_processor, pipe_20_23_signals_during_a_transfer,
+           x49_a_send_that_timed_out_left_nothing, x42_a_sender_killed_inside_a_large_message,
+           x44_a_receiver_killed_inside_a_large_message, x47_x48_crowds_of_processes, x48_crowds_of_threads,
            wait_01_02_four_streams_a_socket_and_their_ends, wait_03_04_05_06_pipes_queues_and_processes,
            wait_the_fds_of_both_kinds_of_ends, p5_pipe_made_after_the_worker, p5_pipe_whose_maker_has_ended,
            pipe_21_22_an_end_sent_through_a_pipe, pipe_24_descriptors_and_memory_come_back,
