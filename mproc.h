@@ -48,10 +48,10 @@
        Shared values and arrays   mproc.h:384   mproc.h:1965
        Pipe                       mproc.h:428   mproc.h:3923
        Queue                      mproc.h:461   mproc.h:3089
-       Ring                       mproc.h:516   mproc.h:4239
-       Pool                       mproc.h:541   mproc.h:4461
-       Files                      mproc.h:674   mproc.h:6387
-       Dump                       mproc.h:709   mproc.h:6943
+       Ring                       mproc.h:516   mproc.h:4244
+       Pool                       mproc.h:541   mproc.h:4466
+       Files                      mproc.h:674   mproc.h:6392
+       Dump                       mproc.h:709   mproc.h:6948
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -4110,11 +4110,16 @@ MPROC_DEF int mproc_pipe_new(mproc_conn *ends[2], bool duplex) {
     return 0;
 }
 
-/* This process does not hold the end any more. */
+/* This process does not hold the end any more. With its last entry the pipe may be freed by others. */
 MPROC__FN void mproc__conn_let_go(mproc_conn *c) {
-    uint32_t pid = (uint32_t)mproc__self.pid;
-    for (mproc__hold *hold; (hold = mproc__hold_of(c, pid)) != NULL;) mproc__cas32(&hold->pid, pid, 0);
+    mproc__hold *last = NULL;
     MPROC__STORE(&c->pair->touched, (uint64_t)mproc__now());
+    for (int i = 0; i < MPROC__HOLDS; i++) {
+        if (MPROC__LOAD(&c->hold[i].pid) != (uint32_t)mproc__self.pid) continue;
+        if (last != NULL) MPROC__STORE(&last->pid, 0);
+        last = &c->hold[i];
+    }
+    if (last != NULL) MPROC__STORE(&last->pid, 0);
 }
 
 /* Has the program gone on in this process, so that it may still hand the end, which it alone has, to others?
@@ -4207,7 +4212,7 @@ MPROC_DEF int mproc_conn_poll(mproc_conn *conn, double timeout) {
         int64_t left = mproc__left(deadline);
         if (left == 0) return 0;
         mproc__queue_get_lock(conn->in, fd[0], mproc__grace(deadline), &error);
-        if (error != 0) return error;
+        if (error != 0) return 0; /* its holder is stopped */
         mproc__queue_drop_marks(conn->in, fd);
         mproc__mutex_unlock(&conn->in->get_lock);
         mproc__poll(fd[0], POLLIN, mproc__least(left, MPROC__SLICE / 2));

@@ -8,6 +8,7 @@ static unsigned long arena_bytes = 1ul << 30; /* taken at the first use */
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/ptrace.h>
 
 enum { KIB = 1024, MIB = 1024 * 1024 };
 enum { WAITING, DONE, RESULT, GO, GOT, ERROR, PLACES = 64 };
@@ -346,6 +347,26 @@ static int only_poll(void *arg) {
     for (int i = 0; i < 50; i++) MUST_EQ(mproc_conn_poll(ends[0], i % 2 ? 0 : 5), 1);
     return 0;
 }
+
+/* A receiver that is stopped amid a message. */
+static int stop_with_the_lock(void *arg) {
+    int fd[2], error = mproc__conn_enter(ends[0], fd);
+    (void)arg;
+    if (error == 0) mproc__queue_get_lock(ends[0]->in, fd[0], 0, &error);
+    raise(SIGSTOP);
+    return error;
+}
+START_TEST(pipe_04_poll_beside_a_stopped_receiver) {
+    begin(false);
+    pid_t pid = spawn(stop_with_the_lock, NULL);
+    EVENTUALLY(process_state(pid) == 'T');
+    TAKES(0.1, 0.3, ck_assert_int_eq(mproc_conn_poll(ends[0], 0.1), 0));
+    ck_assert_int_eq(send_text(ends[1], "one"), 0);
+    TAKES(0, 0.1, ck_assert_int_eq(mproc_conn_poll(ends[0], 0.1), 1));
+    kill_and_collect(pid);
+    finish();
+}
+END_TEST
 
 START_TEST(pipe_17_polling_consumes_nothing) {
     begin(false);
@@ -1717,6 +1738,36 @@ START_TEST(memory_of_messages_of_the_dead_comes_back) {
 }
 END_TEST
 
+/* A process closes the end that is the last one held. As soon as that shows another process frees the pipe,
+   and the memory is used for something else. */
+static int close_traced(void *arg) {
+    MUST_EQ(mproc_conn_close(ends[1]), 0);
+    ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+    raise(SIGSTOP);
+    return -mproc_conn_close(arg);
+}
+START_TEST(memory_of_a_pipe_that_is_just_closed) {
+    begin(false);
+    mproc__pair *pair = ends[0]->pair;
+    uint32_t number = ends[0]->port.number;
+    pid_t pid = spawn(close_traced, ends[0]);
+    finish();
+    do {
+        ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+        if (!mproc__conn_held(ends[0], false, false)) break;
+    } while (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0);
+    pair->touched = 0; /* long ago */
+    mproc__pair_tidy(mproc__shared, number);
+    unsigned char *other = mproc__alloc(sizeof *pair, false);
+    ck_assert_ptr_eq(other, pair);
+    memset(other, 0x55, sizeof *pair);
+    ck_assert_int_eq(ptrace(PTRACE_DETACH, pid, NULL, NULL), 0);
+    ck_assert_int_eq(ended(pid), 0);
+    for (size_t i = 0; i < sizeof *pair; i++) ck_assert_msg(other[i] == 0x55, "byte %zu has changed", i);
+    mproc__dealloc(other);
+}
+END_TEST
+
 static int without_descriptors(void *arg) {
     (void)arg;
     struct rlimit limit;
@@ -1788,9 +1839,9 @@ END_TEST
 
 SUITE_MAIN("pipe", pipe_01_06_x41_echo_of_every_size, x41_a_message_of_two_gib_and_more,
            pipe_03_a_short_buffer_loses_nothing, pipe_03_wait_the_fd_tells_of_a_message_that_did_not_fit,
-           pipe_04_05_poll, pipe_15_16_18_zero_bytes_are_a_message, pipe_17_polling_consumes_nothing,
-           pipe_08_one_way, pipe_10_bad_arguments_send_nothing, pipe_14_a_closed_end_is_closed,
-           pipe_14_both_ends_closed, pipe_14_closing_is_each_processs_own,
+           pipe_04_05_poll, pipe_04_poll_beside_a_stopped_receiver, pipe_15_16_18_zero_bytes_are_a_message,
+           pipe_17_polling_consumes_nothing, pipe_08_one_way, pipe_10_bad_arguments_send_nothing,
+           pipe_14_a_closed_end_is_closed, pipe_14_both_ends_closed, pipe_14_closing_is_each_processs_own,
            pipe_09_the_parent_closes_the_childs_end_at_once, pipe_07_the_end_every_time_it_is_asked,
            x12_the_end_of_the_sender_beside_siblings, x12_the_end_of_the_receiver_beside_siblings,
            x12_the_end_beside_many_siblings, pipe_the_makers_own_use_does_not_end_it_for_its_child,
@@ -1806,4 +1857,4 @@ SUITE_MAIN("pipe", pipe_01_06_x41_echo_of_every_size, x41_a_message_of_two_gib_a
            wait_the_fds_of_both_kinds_of_ends, p5_pipe_made_after_the_worker, p5_pipe_whose_maker_has_ended,
            pipe_21_22_an_end_sent_through_a_pipe, pipe_24_descriptors_and_memory_come_back,
            memory_of_unread_messages_comes_back, memory_of_messages_of_the_dead_comes_back,
-           x19_no_descriptors_left, pipe_19_x38_what_is_not_an_end)
+           memory_of_a_pipe_that_is_just_closed, x19_no_descriptors_left, pipe_19_x38_what_is_not_an_end)
