@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3089
        Ring                       mproc.h:516   mproc.h:4244
        Pool                       mproc.h:541   mproc.h:4466
-       Files                      mproc.h:674   mproc.h:6392
-       Dump                       mproc.h:709   mproc.h:6948
+       Files                      mproc.h:674   mproc.h:6398
+       Dump                       mproc.h:709   mproc.h:6954
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1531
@@ -4986,15 +4986,14 @@ MPROC__FN void mproc__item_lost(mproc_pool *pool, mproc_future *f, bool doomed, 
     if (status == MPROC_ETIMEDOUT) MPROC__ADD(&pool->counts.timed_out, 1);
 }
 
-/* Puts a ready task of the dead into the ring; without room it stays theirs, for a later round. The ring
-   keeps room for one rest of a worker's chunk each; one that died deep in nested maps may leave more. */
+/* Puts a ready task of the dead into the ring; without room it is nobody's, whoever is given their pid, until
+   a later round. The ring keeps room for one rest of a worker's chunk each; one that died deep in nested maps
+   may leave more. */
 MPROC__FN void mproc__slot_adopt(mproc__supervisor *s, mproc_future *f, uint64_t ready, int spare) {
-    if (mproc__ready_push(s->pool, f->index, s->pool->mask + 1 - (uint64_t)spare)) {
-        mproc__cas64(&f->word, ready, mproc__word(ready, MPROC__READY, MPROC__ORPHAN));
-        mproc__flag_wake(&s->pool->work, 1);
-    } else {
-        s->crowded = true;
-    }
+    bool room = mproc__ready_push(s->pool, f->index, s->pool->mask + 1 - (uint64_t)spare);
+    mproc__cas64(&f->word, ready, mproc__word(ready, MPROC__READY, room ? MPROC__ORPHAN : 0));
+    if (room) mproc__flag_wake(&s->pool->work, 1);
+    else s->crowded = true;
 }
 
 /* A worker died in the middle of this task. */
@@ -5101,7 +5100,7 @@ MPROC__FN int64_t mproc__supervisor_limits(mproc__supervisor *s) {
 }
 
 MPROC__FN bool mproc__pid_dead(mproc__supervisor *s, uint32_t pid) {
-    if (pid == MPROC__ORPHAN || pid == 0) return false;
+    if (pid == MPROC__ORPHAN || pid == 0) return pid == 0;
     if (pid != s->asked) s->dead = !mproc__alive((pid_t)pid, (pid_t)pid);
     s->asked = pid;
     return s->dead;
@@ -5160,17 +5159,16 @@ MPROC__FN void mproc__supervisor_kill(mproc__supervisor *s) {
     }
 }
 
-/* Nothing runs any more: what has not finished is told so. In a pool that ends in peace that is only what a
-   dead worker left; a ready task with its submitter's pid is one that the close overtook, which the submitter
-   takes back: ended here, it would pass for one that was accepted. */
+/* Nothing runs any more: what has not finished is told so. In a pool that ends in peace there is nothing but
+   what the close overtook, ready, which its submitter takes back: ended here, it would pass for one that was
+   accepted. */
 MPROC__FN void mproc__pool_settle(mproc_pool *pool) {
-    bool forced = MPROC__LOAD(&pool->why) != 0;
-    for (uint32_t i = 0, n = MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i < n; i++) {
+    uint32_t slots = MPROC__LOAD(&pool->segments) * MPROC__SEGMENT;
+    for (uint32_t i = 0; i < slots && MPROC__LOAD(&pool->why) != 0; i++) {
         mproc_future *f = mproc__slot(pool, i);
         uint64_t word = MPROC__LOAD(&f->word);
         uint32_t state = mproc__state(word);
-        bool left = state == MPROC__RUNNING || state == MPROC__DOOMED;
-        if (state == MPROC__READY) left = forced || mproc__holder_of(word) == MPROC__ORPHAN;
+        bool left = state == MPROC__READY || state == MPROC__RUNNING || state == MPROC__DOOMED;
         if (left) mproc__slot_finish(f, word, mproc__pool_lost(pool));
     }
     MPROC__STORE(&pool->settled, 1);
@@ -5184,6 +5182,14 @@ MPROC__FN void mproc__supervisor_end(mproc_pool *pool) {
     mproc__flag_end(&pool->watch);
     mproc__flag_end(&pool->space);
     _exit(0);
+}
+
+/* All workers have left. The last may have died in the middle of a task that a close had overtaken: then
+   there are to be others for the rest of it. */
+MPROC__FN void mproc__supervisor_leave(mproc__supervisor *s) {
+    bool more = s->crowded || mproc__ready_peek(s->pool) != 0;
+    if (MPROC__LOAD(&s->pool->why) != 0 || !more) mproc__supervisor_end(s->pool);
+    MPROC__STORE(&s->pool->quit, 0);
 }
 
 /* Must the pool end by force? */
@@ -5215,7 +5221,7 @@ MPROC__FN void mproc__supervisor_loop(mproc__supervisor *s, const sigset_t *all)
     for (;;) {
         mproc__supervisor_collect(s);
         if (mproc__supervisor_gives_up(s)) mproc__supervisor_kill(s);
-        if (s->alive == 0 && MPROC__LOAD(&s->pool->quit)) mproc__supervisor_end(s->pool);
+        if (s->alive == 0 && MPROC__LOAD(&s->pool->quit)) mproc__supervisor_leave(s);
         if (mproc__cas32(&s->pool->fd_rung, 1, 2)) mproc__supervisor_ring(s->pool);
         if (s->crowded && mproc__ready_peek(s->pool) == 0) mproc__supervisor_round(s, UINT32_MAX);
         if (!s->crowded && mproc__supervisor_drained(s)) {
