@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2502
-       Fork helpers               mproc.h:228   mproc.h:2928
-       Locks                      mproc.h:267   mproc.h:1842
-       Recursive lock             mproc.h:305   mproc.h:2049
-       Semaphore                  mproc.h:315   mproc.h:2072
-       Event                      mproc.h:330   mproc.h:2143
-       Condition                  mproc.h:343   mproc.h:2200
-       Barrier                    mproc.h:368   mproc.h:2370
-       Shared values and arrays   mproc.h:384   mproc.h:1965
-       Pipe                       mproc.h:428   mproc.h:3923
-       Queue                      mproc.h:461   mproc.h:3089
-       Ring                       mproc.h:516   mproc.h:4244
-       Pool                       mproc.h:541   mproc.h:4466
-       Files                      mproc.h:674   mproc.h:6398
-       Dump                       mproc.h:709   mproc.h:6954
+       Processes                  mproc.h:151   mproc.h:2506
+       Fork helpers               mproc.h:228   mproc.h:2932
+       Locks                      mproc.h:267   mproc.h:1846
+       Recursive lock             mproc.h:305   mproc.h:2053
+       Semaphore                  mproc.h:315   mproc.h:2076
+       Event                      mproc.h:330   mproc.h:2147
+       Condition                  mproc.h:343   mproc.h:2204
+       Barrier                    mproc.h:368   mproc.h:2374
+       Shared values and arrays   mproc.h:384   mproc.h:1969
+       Pipe                       mproc.h:428   mproc.h:3927
+       Queue                      mproc.h:461   mproc.h:3093
+       Ring                       mproc.h:516   mproc.h:4248
+       Pool                       mproc.h:541   mproc.h:4470
+       Files                      mproc.h:674   mproc.h:6441
+       Dump                       mproc.h:709   mproc.h:6997
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
-       This process                             mproc.h:1531
-       Ports                                    mproc.h:1685
+       This process                             mproc.h:1535
+       Ports                                    mproc.h:1689
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -640,8 +640,8 @@ MPROC_DEF int mproc_future_cancel(mproc_future *future);
 MPROC_DEF int mproc_future_on_done(mproc_future *future, void (*callback)(mproc_future *, void *ctx),
                                    void *ctx);
 
-/* 0 (NULL too). A task still waiting or running goes on, its result is dropped. -EBUSY while others wait, or
-   another thread is in its callback. */
+/* 0 (NULL too). A task still waiting or running goes on, its result is dropped. -EBUSY while others wait or
+   take the result, or another thread is in its callback. */
 MPROC_DEF int mproc_future_free(mproc_future *future);
 
 /* close: no more tasks, what is accepted still runs. join: waits until it has and the workers are gone;
@@ -1501,10 +1501,14 @@ MPROC__FN void mproc__seat_leave(void *seat) { /* at the end of a thread, or of 
     mproc__own_seat = NULL;
 }
 
-/* What the calling thread sleeps on from now; NULL: on nothing. */
-MPROC__FN void mproc__waits_on(const void *object) {
+/* What the calling thread sleeps on from now, or the future that its call is at; NULL: nothing. Returns the
+   one before. */
+MPROC__FN const void *mproc__waits_on(const void *object) {
     mproc__seat *s = mproc__seat_get();
-    if (s != NULL) MPROC__STORE(&s->waiting, (uintptr_t)object);
+    if (s == NULL) return NULL;
+    const void *before = (const void *)s->waiting;
+    MPROC__STORE(&s->waiting, (uintptr_t)object);
+    return before;
 }
 
 /* Notes the pool that this thread's call takes results from, or its callback is of; returns the one before.
@@ -5106,6 +5110,28 @@ MPROC__FN bool mproc__pid_dead(mproc__supervisor *s, uint32_t pid) {
     return s->dead;
 }
 
+/* Takes a future out of all hands, unless a call of another thread is at it: such a call notes that before it
+   looks whether it is a future. 0; MPROC_EBUSY; MPROC_EINVAL it is in nobody's hands. */
+MPROC__FN int mproc__future_seize(mproc_future *f) {
+    uint32_t magic = MPROC__SWAP(&f->tag.magic, 0);
+    bool busy = mproc__awaited(f);
+    if (busy && magic != 0) MPROC__STORE(&f->tag.magic, magic);
+    return busy ? MPROC_EBUSY : magic != 0 ? 0 : MPROC_EINVAL;
+}
+
+/* Who asked is dead, and this was the word when the task was done: frees the slot, unless a call is at it.
+   That one may have seen that it is done, and still reads in its word how that ended. */
+MPROC__FN void mproc__future_expire(mproc_future *f, uint64_t done) {
+    if (mproc__awaited(f)) return;
+    if (!mproc__cas64(&f->word, done, mproc__word(done, MPROC__FILLING, mproc__holder_of(done)))) return;
+    if (mproc__future_seize(f) != MPROC_EBUSY) {
+        mproc__slot_free(f);
+        return;
+    }
+    MPROC__STORE(&f->word, done);
+    mproc__flag_wake(&f->wake, INT32_MAX);
+}
+
 /* Puts right what a killed process may have left in one slot. */
 MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
     uint64_t word = MPROC__LOAD(&f->word);
@@ -5113,9 +5139,9 @@ MPROC__FN void mproc__slot_tidy(mproc__supervisor *s, mproc_future *f) {
     if (state == MPROC__FREE) mproc__bit_set(s->pool, f->index);
     if (state == MPROC__FREE || state == MPROC__RUNNING || state == MPROC__DOOMED) return;
     bool dead = mproc__pid_dead(s, state == MPROC__DONE ? f->owner : mproc__holder_of(word));
-    if (state == MPROC__DONE && (MPROC__LOAD(&f->job.detached) || (dead && !mproc__awaited(f))))
-        mproc__slot_release(f, word);
+    if (state == MPROC__DONE && MPROC__LOAD(&f->job.detached)) mproc__slot_release(f, word);
     if (!dead) return;
+    if (state == MPROC__DONE) mproc__future_expire(f, word);
     if (state == MPROC__FILLING) mproc__slot_release(f, word);
     if (state == MPROC__READY) /* it runs all the same, and may not be in the ring yet */
         mproc__slot_adopt(s, f, word, s->pool->workers);
@@ -5353,7 +5379,7 @@ MPROC__FN int mproc__pool_wait(mproc_pool *pool, const void *object, uint32_t *f
     int error = 0;
     bool raised = false; /* the flag, after the news */
     if (deadline == MPROC__NEVER && mproc__worker_is_deep(pool)) return -EDEADLK;
-    mproc__waits_on(object);
+    const void *before = mproc__waits_on(object);
     while (error == 0 && !there(ctx)) {
         MPROC__STORE(flag, 1);
         raised = true;
@@ -5368,7 +5394,7 @@ MPROC__FN int mproc__pool_wait(mproc_pool *pool, const void *object, uint32_t *f
         }
     }
     if (raised && error != MPROC_ETIMEDOUT) mproc__flag_end(flag);
-    mproc__waits_on(NULL);
+    mproc__waits_on(before);
     return error;
 }
 
@@ -5752,16 +5778,24 @@ MPROC__FN int mproc__item_take(const mproc_future *f, uint32_t i, void *out, int
     return error;
 }
 
+/* For a call on a future: notes it, for who frees the future to see, until mproc__waits_on(*before). */
+MPROC__FN bool mproc__future_enter(mproc_future *f, const void **before) {
+    *before = mproc__waits_on(f);
+    if (mproc__is_future(f)) return true;
+    mproc__waits_on(*before);
+    return false;
+}
+
 /* What get and wait have in common: one says what came of the task, the other only that it is done. */
 MPROC__FN int mproc__future_end(mproc_future *f, void *result, double timeout, bool get) {
     int64_t deadline;
-    if (!mproc__is_future(f) || !mproc__deadline(timeout, &deadline)) return MPROC_EINVAL;
+    const void *before = NULL;
+    if (!mproc__deadline(timeout, &deadline) || !mproc__future_enter(f, &before)) return MPROC_EINVAL;
     mproc_pool *pool = f->pool;
-    const void *before = mproc__uses(pool); /* until the result is copied: it goes with the pool */
     int error = mproc__future_await(f, deadline);
     mproc__future_look(f);
     if (error == 0 && get) error = mproc__item_take(f, 0, result, mproc__future_error(f));
-    mproc__uses(before);
+    mproc__waits_on(before);
     mproc__pool_turn(pool); /* last: a callback may free the future */
     return error;
 }
@@ -5778,9 +5812,12 @@ MPROC_DEF bool mproc_future_successful(mproc_future *future) {
 }
 
 MPROC_DEF int mproc_future_code(mproc_future *future) {
-    if (!mproc__is_future(future)) return MPROC_EINVAL;
+    const void *before = NULL;
+    if (!mproc__future_enter(future, &before)) return MPROC_EINVAL;
+    mproc_pool *pool = future->pool;
     int code = mproc__future_look(future) ? future->single.code : MPROC_EAGAIN;
-    mproc__pool_turn(future->pool);
+    mproc__waits_on(before);
+    mproc__pool_turn(pool);
     return code;
 }
 
@@ -5793,7 +5830,8 @@ MPROC__FN bool mproc__future_withdraw(mproc_future *f) {
 }
 
 MPROC_DEF int mproc_future_cancel(mproc_future *future) {
-    if (!mproc__is_future(future)) return MPROC_EINVAL;
+    const void *before = NULL;
+    if (!mproc__future_enter(future, &before)) return MPROC_EINVAL;
     mproc_pool *pool = future->pool;
     int error = MPROC_ETIMEDOUT;
     while (error == MPROC_ETIMEDOUT && !mproc__future_withdraw(future) && !mproc__is_done(future)) {
@@ -5802,21 +5840,22 @@ MPROC_DEF int mproc_future_cancel(mproc_future *future) {
         error = mproc__future_await(future, mproc__now() + MPROC__SLICE);
     }
     if (mproc__future_look(future)) error = mproc__future_error(future) == MPROC_ECANCELED ? 0 : -EALREADY;
+    mproc__waits_on(before);
     mproc__pool_turn(pool);
     return error;
 }
 
-/* Gives a future up; the descriptor may have rung for it yet. MPROC_EBUSY: others wait for it, or another
+/* Gives a future up; the descriptor may have rung for it yet. MPROC_EBUSY: other calls are at it, or another
    thread is in its callback; who is in that of a future freed before, in the same slot, does no harm. */
 MPROC__FN int mproc__future_drop(mproc_future *f) {
     uint64_t word = MPROC__LOAD(&f->word); /* its generation: later the slot may be another's */
-    int error = mproc__awaited(f) ? MPROC_EBUSY : 0;
+    int error = 0;
     bool locked = mproc__callbacks.first != NULL;
     if (locked) pthread_mutex_lock(&mproc__callbacks.lock);
     for (mproc__callback *c = locked ? mproc__callbacks.first : NULL; c != NULL; c = c->next)
         if (c->future == f && c->generation == word >> 32 && c->caller != 0 && c->caller != mproc__gettid())
             error = MPROC_EBUSY;
-    if (error == 0 && !mproc__cas32(&f->tag.magic, mproc__magic(&f->tag), 0)) error = MPROC_EINVAL;
+    if (error == 0) error = mproc__future_seize(f);
     if (locked) pthread_mutex_unlock(&mproc__callbacks.lock);
     if (error != 0) return error;
     MPROC__STORE(&f->job.detached, 1);
@@ -5829,7 +5868,11 @@ MPROC_DEF int mproc_future_free(mproc_future *future) {
     if (future == NULL) return 0;
     if (!mproc__is_future(future)) return MPROC_EINVAL;
     mproc_pool *pool = future->pool;
+    const void *before = NULL;
+    bool others = future->owner != mproc__own_holder(); /* it goes with its asker, who may die meanwhile */
+    if (others && !mproc__future_enter(future, &before)) return MPROC_EINVAL;
     int error = mproc__future_drop(future);
+    if (others) mproc__waits_on(before);
     if (error == 0) mproc__pool_hush(pool);
     return error;
 }

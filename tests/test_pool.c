@@ -689,6 +689,27 @@ START_TEST(a_future_of_a_process_that_has_ended) {
 }
 END_TEST
 
+/* A call that cancels goes on until the task is done; freed meanwhile, it would cancel the slot's next one.
+ */
+static int cancel_call(struct call *call) { return mproc_future_cancel(call->future); }
+START_TEST(future_free_while_another_cancels) {
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    mproc_future *future = begin(pool, gate_square, 9, sizeof(int));
+    EVENTUALLY(GET(board->started) == 1);
+    uint64_t word = GET(future->word); /* by whom the task runs: the supervisor is not to find that out */
+    SET(future->word, mproc__word(word, MPROC__RUNNING, MPROC__ORPHAN));
+    struct call call = {.function = cancel_call, .future = future};
+    call_begin(&call);
+    EVENTUALLY(call_blocks(&call));
+    for (double end = now() + 0.5; now() < end;) ck_assert_int_eq(mproc_future_free(future), MPROC_EBUSY);
+    SET(future->word, word);
+    ck_assert_int_eq(call_end(&call), 0);
+    ck_assert_int_eq(mproc_future_free(future), 0);
+    free_pool(pool);
+}
+END_TEST
+
 /* Futures freed while their tasks end, beside others that are kept: a slot that is used again is not the one
    that was freed. */
 static int free_early_call(struct call *call) {
@@ -2691,10 +2712,48 @@ START_TEST(free_while_a_result_is_copied) {
     call.future = begin(pool, square, 3, sizeof(int));
     call_begin(&call);
     EVENTUALLY(PEEK(&copying) == 1);
+    ck_assert_int_eq(mproc_future_free(call.future), MPROC_EBUSY);
     ck_assert_int_eq(mproc_pool_free(pool), MPROC_EBUSY);
     POKE(&go_on, 1);
     ck_assert_int_eq(call_end(&call), 0);
     ck_assert_int_eq(*(int *)(void *)guarded, 9);
+    ck_assert_int_eq(sigaction(SIGSEGV, &before, NULL), 0);
+    free_pool(pool);
+}
+END_TEST
+
+/* Who asked has ended, and the pool looks for what the dead have left: the future whose result a thread is
+   just copying stays, the one behind it goes. */
+static mproc_future **left;
+static int ask_twice_and_end(void *arg) {
+    int six = 6;
+    for (int i = 0; i < 2; i++) left[i] = mproc_pool_apply_async(arg, square, &six, sizeof six, sizeof six);
+    for (int i = 0; i < 2; i++) mproc_future_wait(left[i], MPROC_FOREVER);
+    return 0;
+}
+static bool is_future(mproc_future *future) { return mproc_future_code(future) != MPROC_EINVAL; }
+START_TEST(a_future_of_the_dead_while_its_result_is_copied) {
+    new_board();
+    copying = go_on = 0;
+    guarded = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    left = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ck_assert(left != MAP_FAILED);
+    struct sigaction before, hold = {.sa_handler = hold_the_copying};
+    ck_assert_int_eq(sigaction(SIGSEGV, &hold, &before), 0);
+    mproc_pool *pool = pool_of(1);
+    mproc_process asker = {.target = ask_twice_and_end, .arg = pool};
+    ck_assert_int_eq(mproc_process_start(&asker), 0);
+    EVENTUALLY(GET(left[1]) != NULL);
+    struct call call = {.function = guarded_get_call, .pool = pool, .future = left[0]};
+    call_begin(&call);
+    EVENTUALLY(PEEK(&copying) == 1);
+    ck_assert_int_eq(mproc_process_join(&asker, MPROC_FOREVER), 0);
+    EVENTUALLY(!is_future(left[1]));
+    ck_assert(is_future(left[0]));
+    POKE(&go_on, 1);
+    ck_assert_int_eq(call_end(&call), 0);
+    ck_assert_int_eq(*(int *)(void *)guarded, 36);
+    EVENTUALLY(!is_future(left[0]));
     ck_assert_int_eq(sigaction(SIGSEGV, &before, NULL), 0);
     free_pool(pool);
 }
@@ -3210,5 +3269,6 @@ SUITE_MAIN("pool", apply_returns_the_result, arguments_in_shared_memory_are_copi
            program_killed_at_random, program_and_supervisor_killed_at_once, control_c,
            control_c_handled_by_the_program, null_and_garbage, a_supervisors_pid_given_anew,
            only_a_workers_own_thread_runs_tasks, a_task_that_returns_in_a_child_too,
-           free_while_a_result_is_copied, free_with_a_map_that_takes_results,
+           free_while_a_result_is_copied, a_future_of_the_dead_while_its_result_is_copied,
+           future_free_while_another_cancels, free_with_a_map_that_takes_results,
            tasks_that_wait_for_each_other_too_deep, a_task_that_waits_with_a_timeout)
