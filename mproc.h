@@ -50,8 +50,8 @@
        Queue                      mproc.h:461   mproc.h:3093
        Ring                       mproc.h:516   mproc.h:4248
        Pool                       mproc.h:541   mproc.h:4470
-       Files                      mproc.h:674   mproc.h:6441
-       Dump                       mproc.h:709   mproc.h:6997
+       Files                      mproc.h:674   mproc.h:6439
+       Dump                       mproc.h:709   mproc.h:6995
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1535
@@ -4526,6 +4526,7 @@ struct mproc_future {
     void *block;        /* arena memory that goes with the slot, or NULL */
     uint32_t begun;     /* items begun, and */
     uint32_t done;      /* finished: as many, or the last one is running */
+    uint32_t counted;   /* of these, before its present worker */
     uint32_t wake;      /* flag: somebody sleeps until it is done */
     uint32_t cancel;    /* somebody wants it killed */
     uint32_t told;      /* the asking process knows that it is done: not a reason to be woken any more */
@@ -4844,7 +4845,7 @@ MPROC__FN mproc_future *mproc__worker_take(mproc_pool *pool, mproc__worker *me) 
    RUNNING, the sum is put in force. Who finds the slot still RUNNING takes the old sum, else the new one. */
 MPROC__FN void mproc__worker_prepare_count(mproc__worker *me, const mproc_future *f) {
     mproc__tally sum = me->tally;
-    for (uint32_t i = 0; i < f->job.count; i++) {
+    for (uint32_t i = f->counted; i < f->done; i++) {
         if (f->items[i].status == 0) sum.done++;
         else if (f->items[i].status == MPROC_EFAILED) sum.failed++;
     }
@@ -5008,22 +5009,19 @@ MPROC__FN void mproc__task_lost(mproc__supervisor *s, mproc__worker *w, mproc_fu
         w->tally = w->next_tally;
         return;
     }
-    if (MPROC__LOAD(&s->pool->why) != 0) {
-        if (f->done < f->job.count) f->items[f->done].code = code;
+    bool forced = MPROC__LOAD(&s->pool->why) != 0, cancelled = f->done == 0 && MPROC__LOAD(&f->cancel);
+    if (forced && f->done < f->job.count) f->items[f->done].code = code;
+    if (!forced && (f->begun > f->done || (doomed && cancelled))) mproc__item_lost(s->pool, f, doomed, code);
+    mproc__worker_prepare_count(w, f);
+    w->tally = w->next_tally;
+    f->counted = f->done;
+    if (forced || f->done == f->job.count) {
         mproc__slot_finish(f, word, mproc__pool_lost(s->pool));
         return;
     }
-    bool cancelled = doomed && f->done == 0 && MPROC__LOAD(&f->cancel);
-    if (f->begun > f->done || cancelled) mproc__item_lost(s->pool, f, doomed, code);
-    if (f->done < f->job.count) { /* what it has not begun is a task again; the ring has room for it */
-        uint64_t ready = mproc__word(word, MPROC__READY, w->pid);
-        MPROC__STORE(&f->word, ready);
-        mproc__slot_adopt(s, f, ready, 0);
-        return;
-    }
-    mproc__worker_prepare_count(w, f);
-    w->tally = w->next_tally;
-    mproc__slot_finish(f, word, 0);
+    uint64_t ready = mproc__word(word, MPROC__READY, w->pid); /* what it has not begun is a task again */
+    MPROC__STORE(&f->word, ready);
+    mproc__slot_adopt(s, f, ready, 0); /* the ring has room for it */
 }
 
 /* The worker has ended with this code: kills what it left behind, settles what it held. */
@@ -5485,7 +5483,7 @@ MPROC__FN int mproc__slot_fill(mproc_future *f, const mproc__job *job) {
     memset(f->items, 0, job->count * sizeof(mproc__item));
     if (in != 0) f->job.in = (const char *)memcpy(room + items, job->in, job->count * job->in_size);
     if (job->out == NULL) f->job.out = (char *)memset(room + items + in, 0, out);
-    f->begun = f->done = f->cancel = f->wake = f->told = 0;
+    f->begun = f->done = f->counted = f->cancel = f->wake = f->told = 0;
     f->owner = mproc__own_holder();
     return 0;
 }

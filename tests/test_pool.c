@@ -1648,6 +1648,35 @@ START_TEST(a_crash_in_what_a_close_overtook) {
 }
 END_TEST
 
+/* An item that is done counts, though the rest of its task, whose worker died then, is cancelled. */
+static int hold(const void *arg, void *result) {
+    (void)arg, (void)result;
+    await(&board->code, 1);
+    return 0;
+}
+START_TEST(counts_of_a_task_of_which_the_rest_is_cancelled) {
+    int items[3] = {5, 0, 6}, error = 0;
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    mproc__job job = mproc__job_of(gate_and_die_for_zero, items, sizeof items[0], 0);
+    job.count = 3;
+    mproc_future *future = mproc__pool_hand_in(pool, &job, MPROC__NEVER, &error);
+    NEED(future);
+    EVENTUALLY(GET(board->started) == 1);
+    ck_assert_int_eq(mproc_pool_submit(pool, hold, NULL, 0, MPROC_FOREVER), 0);
+    SET(board->open, 1);
+    EVENTUALLY(mproc__state(GET(future->word)) == MPROC__READY);
+    ck_assert_int_eq(mproc_future_cancel(future), -EALREADY); /* of its items some were done */
+    ck_assert_uint_eq(counts_of(pool).done, 1);
+    POKE(&board->code, 1);
+    EVENTUALLY(is_idle(pool) && counts_of(pool).done == 2);
+    ck_assert_uint_eq(counts_of(pool).crashed, 1);
+    ck_assert_uint_eq(board->ran[6], 0);
+    ck_assert_int_eq(mproc_future_free(future), 0);
+    free_pool(pool);
+}
+END_TEST
+
 /* ---- Submission from everywhere ----------------------------------------------------------------------- */
 
 static int submit_many(struct call *call) {
@@ -3227,48 +3256,46 @@ START_TEST(null_and_garbage) { /* X-57, P4 */
 }
 END_TEST
 
-SUITE_MAIN("pool", apply_returns_the_result, arguments_in_shared_memory_are_copied,
-           any_size_of_argument_and_result, arguments_and_results_are_aligned,
-           ten_thousand_tasks_of_random_size, sizes_that_cannot_be_are_refused, map_keeps_the_order,
-           map_with_structs, map_uses_shared_arrays_where_they_are, map_in_place, map_of_nothing,
-           map_without_input_or_output, map_of_what_overflows, map_of_a_hundred_thousand_tiny_items,
-           map_waits_for_all_though_some_fail, map_with_items_that_kill_their_worker,
-           maps_of_several_threads_and_processes_at_once, get_waits_for_the_result,
-           a_failed_task_tells_its_code, failures_cost_no_worker, ten_thousand_futures_held,
-           futures_freed_early, future_free_while_another_waits, future_of_a_process_got_in_others,
-           future_of_which_a_waiter_was_killed, stats_tell_what_is_where,
-           a_future_of_a_process_that_has_ended, futures_freed_beside_futures_kept,
-           a_dying_task_fails_alone_and_tells_how, a_hundred_crashes_in_a_row,
-           a_worker_killed_from_outside_costs_one_task, idle_workers_killed, a_worker_killed_between_items,
-           workers_killed_while_big_data_moves, workers_killed_while_tasks_change_hands,
-           children_of_a_task_go_down_with_its_worker, initializer_runs_once_in_each_worker,
-           initializer_that_fails_breaks_the_pool, initializer_that_fails_once_is_tried_again,
-           initializer_that_fails_in_the_middle_of_a_map, initializer_that_hangs_does_not_hang_the_program,
-           an_initializer_that_failed_costs_no_processor_time, max_tasks_per_worker_exactly,
-           workers_with_a_limited_life_are_replaced, close_while_limited_workers_have_a_backlog,
-           task_timeout_ends_the_task_only, task_timeout_of_the_stopped_the_deaf_and_the_replaced,
-           task_timeout_counts_from_the_tasks_begin, a_full_backlog_holds_the_submitter_up,
-           submitting_takes_no_memory, futures_and_maps_take_no_memory,
-           futures_of_the_dead_do_not_clog_the_pool, submitters_killed_at_random,
-           tail_left_behind_by_a_killed_submitter, positions_outgrow_the_entries_of_the_ring,
-           many_submitters_killed_while_they_wait, a_crash_while_the_ring_is_full,
-           a_crash_in_nested_maps_while_the_ring_is_full, a_crash_in_what_a_close_overtook,
-           submission_from_many_processes_and_threads, a_task_uses_its_own_pool, use_in_a_forked_child,
-           a_process_with_a_pool_of_its_own, a_task_with_a_pool_of_its_own, a_queue_made_after_the_pool,
-           sizes_of_a_pool, a_pool_of_two_hundred, no_room_for_the_processes, no_room_for_a_replacement,
-           nothing_leaks, descriptors_of_others_stay_open_in_workers, pools_that_another_process_frees,
-           tasks_see_the_signal_state_of_the_program, waiting_costs_no_processor_time, interrupted_by_signals,
-           close_runs_what_was_accepted, close_leaves_a_submission_to_its_submitter,
-           close_races_with_submission, no_new_work_after_the_end, terminate_drops_ten_thousand_tasks,
-           terminate_releases_everybody, supervisor_killed, supervisor_killed_while_idle_and_while_busy,
-           supervisor_killed_whom_the_workers_have_forgotten, a_task_that_terminate_cancels_is_done_at_once,
-           free_with_results_pending, free_with_a_getter_blocked, an_idle_worker_leaves_at_once,
-           every_order_of_ending, a_crash_after_close, a_stopped_worker_holds_nobody_up,
-           a_stopped_supervisor_holds_nobody_up, exit_with_a_live_pool, exit_with_a_pool_at_work,
-           what_a_task_prints_comes_out, submission_from_an_exit_handler, program_killed,
-           program_killed_at_random, program_and_supervisor_killed_at_once, control_c,
-           control_c_handled_by_the_program, null_and_garbage, a_supervisors_pid_given_anew,
-           only_a_workers_own_thread_runs_tasks, a_task_that_returns_in_a_child_too,
-           free_while_a_result_is_copied, a_future_of_the_dead_while_its_result_is_copied,
-           future_free_while_another_cancels, free_with_a_map_that_takes_results,
-           tasks_that_wait_for_each_other_too_deep, a_task_that_waits_with_a_timeout)
+SUITE_MAIN(
+    "pool", apply_returns_the_result, arguments_in_shared_memory_are_copied, any_size_of_argument_and_result,
+    arguments_and_results_are_aligned, ten_thousand_tasks_of_random_size, sizes_that_cannot_be_are_refused,
+    map_keeps_the_order, map_with_structs, map_uses_shared_arrays_where_they_are, map_in_place,
+    map_of_nothing, map_without_input_or_output, map_of_what_overflows, map_of_a_hundred_thousand_tiny_items,
+    map_waits_for_all_though_some_fail, map_with_items_that_kill_their_worker,
+    maps_of_several_threads_and_processes_at_once, get_waits_for_the_result, a_failed_task_tells_its_code,
+    failures_cost_no_worker, ten_thousand_futures_held, futures_freed_early, future_free_while_another_waits,
+    future_of_a_process_got_in_others, future_of_which_a_waiter_was_killed, stats_tell_what_is_where,
+    a_future_of_a_process_that_has_ended, futures_freed_beside_futures_kept,
+    a_dying_task_fails_alone_and_tells_how, a_hundred_crashes_in_a_row,
+    a_worker_killed_from_outside_costs_one_task, idle_workers_killed, a_worker_killed_between_items,
+    workers_killed_while_big_data_moves, workers_killed_while_tasks_change_hands,
+    children_of_a_task_go_down_with_its_worker, initializer_runs_once_in_each_worker,
+    initializer_that_fails_breaks_the_pool, initializer_that_fails_once_is_tried_again,
+    initializer_that_fails_in_the_middle_of_a_map, initializer_that_hangs_does_not_hang_the_program,
+    an_initializer_that_failed_costs_no_processor_time, max_tasks_per_worker_exactly,
+    workers_with_a_limited_life_are_replaced, close_while_limited_workers_have_a_backlog,
+    task_timeout_ends_the_task_only, task_timeout_of_the_stopped_the_deaf_and_the_replaced,
+    task_timeout_counts_from_the_tasks_begin, a_full_backlog_holds_the_submitter_up,
+    submitting_takes_no_memory, futures_and_maps_take_no_memory, futures_of_the_dead_do_not_clog_the_pool,
+    submitters_killed_at_random, tail_left_behind_by_a_killed_submitter,
+    positions_outgrow_the_entries_of_the_ring, many_submitters_killed_while_they_wait,
+    a_crash_while_the_ring_is_full, a_crash_in_nested_maps_while_the_ring_is_full,
+    a_crash_in_what_a_close_overtook, counts_of_a_task_of_which_the_rest_is_cancelled,
+    submission_from_many_processes_and_threads, a_task_uses_its_own_pool, use_in_a_forked_child,
+    a_process_with_a_pool_of_its_own, a_task_with_a_pool_of_its_own, a_queue_made_after_the_pool,
+    sizes_of_a_pool, a_pool_of_two_hundred, no_room_for_the_processes, no_room_for_a_replacement,
+    nothing_leaks, descriptors_of_others_stay_open_in_workers, pools_that_another_process_frees,
+    tasks_see_the_signal_state_of_the_program, waiting_costs_no_processor_time, interrupted_by_signals,
+    close_runs_what_was_accepted, close_leaves_a_submission_to_its_submitter, close_races_with_submission,
+    no_new_work_after_the_end, terminate_drops_ten_thousand_tasks, terminate_releases_everybody,
+    supervisor_killed, supervisor_killed_while_idle_and_while_busy,
+    supervisor_killed_whom_the_workers_have_forgotten, a_task_that_terminate_cancels_is_done_at_once,
+    free_with_results_pending, free_with_a_getter_blocked, an_idle_worker_leaves_at_once,
+    every_order_of_ending, a_crash_after_close, a_stopped_worker_holds_nobody_up,
+    a_stopped_supervisor_holds_nobody_up, exit_with_a_live_pool, exit_with_a_pool_at_work,
+    what_a_task_prints_comes_out, submission_from_an_exit_handler, program_killed, program_killed_at_random,
+    program_and_supervisor_killed_at_once, control_c, control_c_handled_by_the_program, null_and_garbage,
+    a_supervisors_pid_given_anew, only_a_workers_own_thread_runs_tasks, a_task_that_returns_in_a_child_too,
+    free_while_a_result_is_copied, a_future_of_the_dead_while_its_result_is_copied,
+    future_free_while_another_cancels, free_with_a_map_that_takes_results,
+    tasks_that_wait_for_each_other_too_deep, a_task_that_waits_with_a_timeout)
