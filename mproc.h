@@ -5779,7 +5779,7 @@ MPROC__FN int mproc__item_take(const mproc_future *f, uint32_t i, void *out, int
 /* For a call on a future: notes it, for who frees the future to see, until mproc__waits_on(*before). */
 MPROC__FN bool mproc__future_enter(mproc_future *f, const void **before) {
     *before = mproc__waits_on(f);
-    if (mproc__is_future(f)) return true;
+    if (mproc__is_future(f) && MPROC__LOAD(&f->tag.magic) != 0) return true; /* looked at after the note */
     mproc__waits_on(*before);
     return false;
 }
