@@ -37,8 +37,8 @@
 
        Configuration              mproc.h:88
        Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2506
-       Fork helpers               mproc.h:228   mproc.h:2932
+       Processes                  mproc.h:151   mproc.h:2511
+       Fork helpers               mproc.h:228   mproc.h:2937
        Locks                      mproc.h:267   mproc.h:1846
        Recursive lock             mproc.h:305   mproc.h:2053
        Semaphore                  mproc.h:315   mproc.h:2076
@@ -46,12 +46,12 @@
        Condition                  mproc.h:343   mproc.h:2204
        Barrier                    mproc.h:368   mproc.h:2374
        Shared values and arrays   mproc.h:384   mproc.h:1969
-       Pipe                       mproc.h:428   mproc.h:3927
-       Queue                      mproc.h:461   mproc.h:3093
-       Ring                       mproc.h:516   mproc.h:4248
-       Pool                       mproc.h:541   mproc.h:4470
-       Files                      mproc.h:674   mproc.h:6439
-       Dump                       mproc.h:709   mproc.h:6995
+       Pipe                       mproc.h:428   mproc.h:3932
+       Queue                      mproc.h:461   mproc.h:3098
+       Ring                       mproc.h:516   mproc.h:4253
+       Pool                       mproc.h:541   mproc.h:4475
+       Files                      mproc.h:674   mproc.h:6444
+       Dump                       mproc.h:709   mproc.h:7000
        Platform                                 mproc.h:726
        Arena                                    mproc.h:1149
        This process                             mproc.h:1535
@@ -1202,8 +1202,8 @@ typedef struct mproc__seat {
     mproc__u64 who;     /* pid << 32 | tid; 0: not made yet */
     uintptr_t waiting;  /* address of the object it sleeps on; pid of the child that it joins; or 0 */
     uintptr_t getting;  /* queue it is putting to or getting from; that, or a ring it closes, plus 1: idly;
-                           entry in a condition's list that is its own; generation of a barrier that it waits
-                           in; or 0 */
+                           entry in a condition's list that is its own; generation and place in a barrier that
+                           it waits in; or 0 */
     uintptr_t at_pool;  /* pool of the call or callback it is in, whatever it waits for in there, or 0 */
 } mproc__seat;
 
@@ -2376,8 +2376,8 @@ MPROC_DEF int mproc_condition_free(mproc_condition *condition) {
 /* One word holds {generation, broken, how the last 16 generations ended, arrived}: arriving, opening,
    breaking and resetting are one compare-and-swap each, and touch nothing afterwards: whoever is let go may
    free the barrier. Its upper half changes whenever waiters should look, so they sleep on that. Who arrives
-   notes barrier and generation in its seat first; so a waiter whose bounded sleep ends can count the living
-   ones, and when there are fewer than have arrived, a party was killed and the barrier breaks. */
+   notes barrier, generation and place in its seat first; so a waiter whose bounded sleep ends can count the
+   living ones, and when there are fewer than have arrived, a party was killed and the barrier breaks. */
 
 struct mproc_barrier {
     mproc__tag tag;
@@ -2419,16 +2419,22 @@ MPROC__FN bool mproc__barrier_break(mproc_barrier *b, uint32_t generation) {
     return true;
 }
 
-/* How many living threads have arrived in this generation, or are about to. */
-MPROC__FN uint32_t mproc__barrier_living(const mproc_barrier *b, uint32_t generation) {
-    uint32_t living = 0;
-    for (uint32_t i = 0, n = MPROC__LOAD(&mproc__shared->seats_used); i < n; i++) {
+/* What a party notes: as many bits of the generation as go in, its place, and what no address ends with. */
+MPROC__FN uintptr_t mproc__barrier_note(uint64_t word, uint32_t place) {
+    return (uintptr_t)mproc__generation(word) << 17 | place << 2 | 2;
+}
+
+/* Does every party live that has arrived in this generation? Who is about to take the next place is none. */
+MPROC__FN bool mproc__barrier_whole(const mproc_barrier *b, uint64_t word) {
+    uint32_t arrived = mproc__arrived(word), living = 0;
+    uintptr_t first = mproc__barrier_note(word, 0);
+    for (uint32_t i = 0, n = MPROC__LOAD(&mproc__shared->seats_used); i < n && living < arrived; i++) {
         mproc__seat *s = &mproc__shared->seat[i];
-        if (MPROC__LOAD(&s->waiting) == (uintptr_t)b && MPROC__LOAD(&s->getting) == (uintptr_t)generation &&
+        if (MPROC__LOAD(&s->waiting) == (uintptr_t)b && (MPROC__LOAD(&s->getting) - first) / 4 < arrived &&
             mproc__seat_alive(s))
             living++;
     }
-    return living;
+    return living == arrived;
 }
 
 /* How a generation that this thread waited in has ended: 1 not yet, 0 all came, or MPROC_EBROKEN. */
@@ -2445,8 +2451,7 @@ MPROC__FN int mproc__barrier_await(mproc_barrier *b, uint32_t generation, int64_
         if (outcome <= 0) return outcome;
         bool in_time = mproc__nap(mproc__barrier_bell(b), (uint32_t)(word >> 32), deadline);
         word = MPROC__LOAD(&b->word);
-        if (in_time && (mproc__barrier_outcome(word, generation) <= 0 ||
-                        mproc__barrier_living(b, generation) >= mproc__arrived(word)))
+        if (in_time && (mproc__barrier_outcome(word, generation) <= 0 || mproc__barrier_whole(b, word)))
             continue;
         if (mproc__barrier_break(b, generation) && !in_time) return MPROC_ETIMEDOUT;
     }
@@ -2459,8 +2464,8 @@ MPROC__FN int mproc__barrier_arrive(mproc_barrier *b, mproc__seat *seat, uint32_
         uint32_t place = mproc__arrived(word);
         bool last = place + 1 == b->parties;
         *generation = mproc__generation(word);
-        MPROC__STORE(&seat->getting, (uintptr_t)*generation);
-        if (last && mproc__barrier_living(b, *generation) <= place) mproc__barrier_break(b, *generation);
+        MPROC__STORE(&seat->getting, mproc__barrier_note(word, place));
+        if (last && !mproc__barrier_whole(b, word)) mproc__barrier_break(b, *generation);
         else if (mproc__cas64(&b->word, word, last ? mproc__next_generation(word, false) : word + 1))
             return (int)place;
     }

@@ -2153,6 +2153,15 @@ START_TEST(x36_killed_waiter_of_a_barrier) {
 }
 END_TEST
 
+/* What a process notes in its seat while it arrives at a barrier, or 0. */
+static uintptr_t noted_at_a_barrier(pid_t pid) {
+    for (uint32_t i = 0; i < mproc__shared->seats_used; i++) {
+        const mproc__seat *seat = &mproc__shared->seat[i];
+        if (MPROC__LOAD(&seat->who) >> 32 == (uint64_t)pid) return MPROC__LOAD(&seat->getting);
+    }
+    return 0;
+}
+
 /* Nobody living has waited, so nobody has noticed: the last one to come does. */
 START_TEST(x36_killed_waiter_and_the_last_party) {
     for (int parties = 2; parties <= 3; parties++) {
@@ -2165,6 +2174,26 @@ START_TEST(x36_killed_waiter_and_the_last_party) {
         pass(parties);
         ck_assert_int_eq(mproc_barrier_free(barrier), 0);
     }
+}
+END_TEST
+
+/* More processes than parties: one that is about to arrive does not stand for the dead one. */
+START_TEST(x36_killed_waiter_and_two_last_parties) {
+    begin_barrier(2);
+    pass(2);
+    kill_and_collect(blocked(party, NULL));
+    pid_t pid = step_into(party, NULL, 1);
+    while (noted_at_a_barrier(pid) == 0 && PEEK(&said[LEFT]) == 0) {
+        ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL);
+        waitpid(pid, NULL, 0);
+    }
+    ck_assert_int_eq(PEEK(&said[LEFT]), 0);
+    ck_assert_int_eq(mproc_barrier_wait(barrier, 5), MPROC_EBROKEN);
+    ptrace(PTRACE_CONT, pid, NULL, NULL);
+    ck_assert_int_eq(ended(pid), -BROKEN & 0xff);
+    ck_assert_int_eq(mproc_barrier_reset(barrier), 0);
+    pass(2);
+    ck_assert_int_eq(mproc_barrier_free(barrier), 0);
 }
 END_TEST
 
@@ -2488,6 +2517,6 @@ SUITE_MAIN("sync", sem_04_10_evnt_01_cond_06_lock_11_13_x59_timeouts,
            barr_many_resets_are_no_pass, barr_whoever_is_let_go_may_free_it,
            barr_09_one_late_party_breaks_it_for_all, barr_13_parties_that_cannot_be,
            x36_killed_waiter_of_a_barrier, x36_killed_waiter_and_the_last_party,
-           barr_a_stopped_party_is_no_dead_one, p5_late_lock, p5_late_rlock, p5_late_semaphore, p5_late_event,
-           p5_late_condition, p5_late_barrier, p5_late_value_and_array, p5_late_pool,
-           free_of_a_condition_beside_those_that_wait_for_its_lock)
+           x36_killed_waiter_and_two_last_parties, barr_a_stopped_party_is_no_dead_one, p5_late_lock,
+           p5_late_rlock, p5_late_semaphore, p5_late_event, p5_late_condition, p5_late_barrier,
+           p5_late_value_and_array, p5_late_pool, free_of_a_condition_beside_those_that_wait_for_its_lock)
