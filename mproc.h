@@ -6543,7 +6543,7 @@ MPROC__FN int mproc__look(int fd, const char *path, mproc__looks *l) {
         l->size = x.stx_size;
         l->regular = S_ISREG(x.stx_mode);
         l->linked = x.stx_nlink > 1;
-        return 0;
+        return l->size == (uint64_t)(off_t)l->size ? 0 : -EOVERFLOW; /* as stat says it */
     }
     if (errno != ENOSYS && errno != EPERM) return -errno;
 #endif

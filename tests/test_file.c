@@ -1003,6 +1003,26 @@ START_TEST(append_behind_a_torn_one) {
 }
 END_TEST
 
+/* Another program, whose off_t is wider, may have made it larger than ours can tell: then it is left alone.
+ */
+START_TEST(append_behind_a_torn_one_far_back) {
+    char command[512];
+    begin();
+    ck_assert_int_eq(mproc_file_append(file, "one\n", 4), 0);
+    snprintf(command, sizeof command,
+             "cd %s && truncate -s 5000000000 file && ln file .file.mproc-mark && ln -s %s .file.mproc-note",
+             folder, "4500000000");
+    ck_assert_int_eq(system(command), 0);
+    int error = mproc_file_append(file, "two\n", 4);
+    ck_assert_int_eq(error, sizeof(off_t) > 4 ? 0 : -EOVERFLOW);
+    ck_assert_int_eq(mproc_file_lock(file, 0), error);
+    snprintf(command, sizeof command, "test $(stat -c %%s %s/file) = %s", folder,
+             error == 0 ? "4500000004" : "5000000000");
+    ck_assert_int_eq(system(command), 0);
+    finish();
+}
+END_TEST
+
 static int append_five(void *arg) {
     (void)arg;
     mproc_file *mine = mproc_file_open(path);
@@ -1606,11 +1626,11 @@ SUITE_MAIN("file", flck_01_taken_and_dropped, flck_02_03_x60_exclusive_shared_ti
            descriptors_come_back_and_are_not_inherited, misuse, without_the_right_to_write,
            append_of_whole_lines_by_processes, append_of_whole_lines_by_threads_with_one_handle,
            append_and_locks_of_the_handle, append_follows_the_path_and_minds_other_names,
-           append_behind_a_torn_one, append_waits_for_the_lock, update_changes_the_whole_file,
-           update_keeps_link_mode_and_owner, update_of_what_no_memory_holds, update_gives_no_rights_away,
-           update_of_a_relative_path_after_chdir, update_keeps_its_handle_from_edit,
-           update_leaves_the_lock_with_its_holder, append_and_update_exclude_each_other,
-           update_by_threads_with_one_handle_and_by_other_processes, update_is_seen_whole_also_when_killed,
-           killed_while_editing, p1_killed_appenders_and_the_next_one,
+           append_behind_a_torn_one, append_behind_a_torn_one_far_back, append_waits_for_the_lock,
+           update_changes_the_whole_file, update_keeps_link_mode_and_owner, update_of_what_no_memory_holds,
+           update_gives_no_rights_away, update_of_a_relative_path_after_chdir,
+           update_keeps_its_handle_from_edit, update_leaves_the_lock_with_its_holder,
+           append_and_update_exclude_each_other, update_by_threads_with_one_handle_and_by_other_processes,
+           update_is_seen_whole_also_when_killed, killed_while_editing, p1_killed_appenders_and_the_next_one,
            p1_killed_appenders_and_readers_that_lock, x20_no_space_left, x20_limit_of_file_size,
            close_after_a_thread_ended_in_edit)
