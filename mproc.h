@@ -7088,13 +7088,15 @@ MPROC__FN void mproc__dump_pair(FILE *out, mproc__pair *pair) {
     }
 }
 
-/* With the allocator's lock held: the used blocks that begin with a tag; how many there are. */
-MPROC__FN size_t mproc__dump_list(mproc__arena *a, mproc__tag **list, size_t capacity) {
+/* With the allocator's lock held: the used blocks that begin with a tag, most at most; how many there are.
+   Tags come and go meanwhile: that of a new object is set without the lock, and one is freed before its block
+   is. */
+MPROC__FN size_t mproc__dump_list(mproc__arena *a, mproc__tag **list, size_t most) {
     size_t n = 0;
-    for (mproc__block *b = mproc__block_at(a->first); (char *)b < a->top; b = mproc__after(b)) {
+    for (mproc__block *b = mproc__block_at(a->first); (char *)b < a->top && n < most; b = mproc__after(b)) {
         mproc__tag *tag = (mproc__tag *)(void *)((char *)b + MPROC__HEAD);
         if (!mproc__used(b) || tag->magic != mproc__magic(tag) || tag->kind == MPROC__MESSAGE) continue;
-        if (n < capacity) list[n] = tag;
+        if (list != NULL) list[n] = tag;
         n++;
     }
     return n;
@@ -7111,9 +7113,9 @@ MPROC__FN void mproc__dump_line(FILE *out, FILE *memory, char *const *text, cons
 MPROC__FN int mproc__dump_objects(FILE *out, mproc__arena *a) {
     int error = mproc__arena_lock_by(a, mproc__now() + MPROC__SECOND);
     if (error != 0) return error;
-    size_t n = mproc__dump_list(a, NULL, 0);
+    size_t n = mproc__dump_list(a, NULL, SIZE_MAX);
     mproc__tag **list = (mproc__tag **)malloc((n + 1) * sizeof *list);
-    if (list != NULL) mproc__dump_list(a, list, n);
+    if (list != NULL) n = mproc__dump_list(a, list, n);
     mproc__mutex_unlock(&a->lock);
     fprintf(out, "shared memory: %zu KiB of %zu MiB\n", (size_t)(a->top - (char *)a) >> 10, a->size >> 20);
     char *text = NULL;

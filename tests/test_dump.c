@@ -1,6 +1,5 @@
 /* mproc_dump: what somebody sees whose program hangs. */
-#define MPROC_IMPLEMENTATION
-#include "support.h"
+#include "support_fault.h"
 
 static char text[1 << 16];
 
@@ -175,5 +174,25 @@ START_TEST(objects_freed_while_it_prints) {
 }
 END_TEST
 
-SUITE_MAIN("dump", objects_freed_while_it_prints, objects_and_what_they_hold, who_waits_for_what,
-           who_joins_whom, a_pool_at_work)
+/* Another thread begins to free one between the count of the objects and the list of them. */
+static mproc_lock *begins_to_end;
+static void end_it(const char *call) {
+    if (begins_to_end == NULL || strstr(call, "sizeof *list") == NULL) return;
+    MUST(mproc__tag_end(&begins_to_end->tag));
+    begins_to_end = NULL;
+}
+
+START_TEST(objects_freed_while_it_lists) {
+    mproc_lock *lock = mproc_lock_new(), *stays = mproc_lock_new();
+    ck_assert(lock != NULL && stays != NULL);
+    begins_to_end = lock;
+    fault_before = end_it;
+    dump();
+    ck_assert_ptr_null(begins_to_end);
+    ck_assert(!shows("lock", (void *)lock, ""));
+    SHOWS("lock", (void *)stays, "");
+}
+END_TEST
+
+SUITE_MAIN("dump", objects_freed_while_it_lists, objects_freed_while_it_prints, objects_and_what_they_hold,
+           who_waits_for_what, who_joins_whom, a_pool_at_work)
