@@ -7034,11 +7034,30 @@ MPROC__FN void mproc__dump_condition(FILE *out, const mproc_condition *c) {
     if (mproc__is_lock(lock)) mproc__dump_holder(out, &lock->mutex);
 }
 
+/* Its length without a lock, and by a descriptor that others need not know of: the queue may be freed and its
+   memory used anew by now, or the thread that a debugger lent for the call be in the midst of what a lock
+   guards. */
+MPROC__FN void mproc__dump_queue(FILE *out, const mproc_queue *q) {
+    char path[64];
+    const mproc__port port = q->port;
+    const mproc__local_port *slot = &mproc__self.port[port.number % MPROC__PORTS];
+    bool own = MPROC__LOAD(&slot->serial) == port.serial;
+    snprintf(path, sizeof path, "/proc/%u/fd/%d", (unsigned)port.holder, port.fd[0]);
+    int fd = own ? MPROC__LOAD(&slot->fd[0]) : mproc__port_open(&port, path, 0);
+    size_t n = mproc__queue_frames(q, fd), marks = MPROC__LOAD(&q->marks);
+    n = n > marks ? n - marks : 0;
+    for (mproc__message *m = MPROC__LOAD(&q->back); m != NULL; m = MPROC__LOAD(&m->next), n++)
+        if (mproc__message_of(mproc__message_data(m)) != m) break;
+    if (fd >= 0) fprintf(out, " %zu messages", n);
+    if (!own) mproc__close(&fd);
+    if (q->closed) fputs(", closed", out);
+}
+
 MPROC__FN void mproc__dump_object(FILE *out, void *object, uint32_t kind) {
     mproc_lock *lock = (mproc_lock *)object; /* what it is by its kind */
     mproc_barrier *barrier = (mproc_barrier *)object;
     mproc__array *array = (mproc__array *)object;
-    mproc_queue *queue = (mproc_queue *)object;
+    const mproc_queue *queue = (const mproc_queue *)object;
     mproc_ring *ring = (mproc_ring *)object;
     fprintf(out, "%-10s %p", mproc__kind_name(kind), object);
     switch (kind) {
@@ -7058,7 +7077,7 @@ MPROC__FN void mproc__dump_object(FILE *out, void *object, uint32_t kind) {
         mproc__dump_holder(out, &array->lock.mutex);
         break;
     case MPROC__QUEUE:
-        fprintf(out, " %zu messages%s", mproc_queue_qsize(queue), queue->closed ? ", closed" : "");
+        mproc__dump_queue(out, queue);
         mproc__dump_holder(out, &queue->put_lock);
         mproc__dump_holder(out, &queue->get_lock);
         break;

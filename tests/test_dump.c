@@ -194,5 +194,38 @@ START_TEST(objects_freed_while_it_lists) {
 }
 END_TEST
 
-SUITE_MAIN("dump", objects_freed_while_it_lists, objects_freed_while_it_prints, objects_and_what_they_hold,
-           who_waits_for_what, who_joins_whom, a_pool_at_work)
+static mproc_queue **made; /* by another process */
+static int makes_a_queue(void *arg) {
+    (void)arg;
+    mproc_queue *queue = mproc_queue_new(0);
+    MUST(queue != NULL && mproc_queue_put(queue, "one", 3, 0) == 0 && mproc_queue_put(queue, "", 0, 0) == 0);
+    MPROC__STORE(made, queue);
+    for (;;) pause();
+}
+
+static void frees_the_queue(const char *call) { /* and the memory is used anew */
+    if (strncmp(call, "readlink(", 9) != 0 || !mproc__tag_end(&(*made)->tag)) return;
+    memset(&(*made)->put_lock, 0x55, sizeof **made - offsetof(mproc_queue, put_lock));
+}
+
+/* A queue that this process has not used, by a thread that a debugger stopped inside a call of its own. */
+START_TEST(anothers_queue_amid_a_call) {
+    made = mproc_value_new(mproc_queue *, NULL);
+    pid_t maker = spawn(makes_a_queue, NULL);
+    EVENTUALLY(MPROC__LOAD(made) != NULL);
+    int fds = open_fds();
+    pthread_mutex_lock(&mproc__self.lock);
+    dump();
+    pthread_mutex_unlock(&mproc__self.lock);
+    SHOWS("queue", (void *)*made, " 2 messages");
+    fault_before = frees_the_queue;
+    dump();
+    ck_assert_int_eq(open_fds(), fds);
+    ck_assert(!mproc__tag_is(*made, MPROC__QUEUE) && strstr(text, "queue ") == NULL);
+    kill(maker, SIGKILL);
+    ck_assert_int_eq(ended(maker), -SIGKILL);
+}
+END_TEST
+
+SUITE_MAIN("dump", anothers_queue_amid_a_call, objects_freed_while_it_lists, objects_freed_while_it_prints,
+           objects_and_what_they_hold, who_waits_for_what, who_joins_whom, a_pool_at_work)
