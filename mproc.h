@@ -35,27 +35,27 @@
    Contents: each part with the line where it is declared and the line where it is implemented. Each uses
    only what is implemented above it.
 
-       Configuration              mproc.h:88
-       Errors                     mproc.h:125
-       Processes                  mproc.h:151   mproc.h:2511
-       Fork helpers               mproc.h:228   mproc.h:2937
-       Locks                      mproc.h:267   mproc.h:1846
-       Recursive lock             mproc.h:305   mproc.h:2053
-       Semaphore                  mproc.h:315   mproc.h:2076
-       Event                      mproc.h:330   mproc.h:2147
-       Condition                  mproc.h:343   mproc.h:2204
-       Barrier                    mproc.h:368   mproc.h:2374
-       Shared values and arrays   mproc.h:384   mproc.h:1969
-       Pipe                       mproc.h:428   mproc.h:3932
-       Queue                      mproc.h:461   mproc.h:3098
-       Ring                       mproc.h:516   mproc.h:4253
-       Pool                       mproc.h:541   mproc.h:4475
-       Files                      mproc.h:674   mproc.h:6444
-       Dump                       mproc.h:709   mproc.h:7000
-       Platform                                 mproc.h:726
-       Arena                                    mproc.h:1149
-       This process                             mproc.h:1535
-       Ports                                    mproc.h:1689
+       Configuration              mproc.h:89
+       Errors                     mproc.h:126
+       Processes                  mproc.h:152   mproc.h:2512
+       Fork helpers               mproc.h:229   mproc.h:2938
+       Locks                      mproc.h:268   mproc.h:1847
+       Recursive lock             mproc.h:306   mproc.h:2054
+       Semaphore                  mproc.h:316   mproc.h:2077
+       Event                      mproc.h:331   mproc.h:2148
+       Condition                  mproc.h:344   mproc.h:2205
+       Barrier                    mproc.h:369   mproc.h:2375
+       Shared values and arrays   mproc.h:385   mproc.h:1970
+       Pipe                       mproc.h:429   mproc.h:3933
+       Queue                      mproc.h:462   mproc.h:3099
+       Ring                       mproc.h:517   mproc.h:4254
+       Pool                       mproc.h:542   mproc.h:4476
+       Files                      mproc.h:675   mproc.h:6445
+       Dump                       mproc.h:710   mproc.h:7001
+       Platform                                 mproc.h:727
+       Arena                                    mproc.h:1150
+       This process                             mproc.h:1536
+       Ports                                    mproc.h:1690
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -68,7 +68,8 @@
    first used the library; a child of plain fork(2) is in it until it executes another program. The comment
    that opens a part ends with two words for all its functions: "Callers" says which process, thread or
    signal handler may call them, "Kill" what a SIGKILL inside one of them costs. Exceptions stand with the
-   function. */
+   function. No thread may be cancelled (pthread_cancel) within a call: it would leave its process's locks
+   held. */
 
 /* Feature macros must come before the first system header; in the one file that holds the implementation. */
 #if defined(MPROC_IMPLEMENTATION) && !defined(_GNU_SOURCE)
@@ -375,7 +376,7 @@ MPROC_DEF mproc_barrier *mproc_barrier_new(unsigned parties); /* NULL and errno:
 
 /* Each pass gives its callers the numbers 0 to parties - 1, in no order. MPROC_ETIMEDOUT this caller's time
    was up, which breaks the barrier; MPROC_EBROKEN aborted, reset, timed out elsewhere, or a waiting process
-   was killed. */
+   was killed; MPROC_EAGAIN more than 2048 threads use the family's objects. */
 MPROC_DEF int mproc_barrier_wait(mproc_barrier *barrier, double timeout);
 MPROC_DEF int mproc_barrier_reset(mproc_barrier *barrier); /* waiters get MPROC_EBROKEN; then as new. 0 */
 MPROC_DEF int mproc_barrier_abort(mproc_barrier *barrier); /* broken until reset. 0 */
