@@ -7093,17 +7093,22 @@ MPROC__FN void mproc__dump_object(FILE *out, void *object, uint32_t kind) {
     fputc('\n', out);
 }
 
-/* The ends of a pipe, with the processes known to use them. */
+/* The ends of a pipe, with the living processes that have them; nothing if nobody has: its memory is only not
+   yet given back. */
 MPROC__FN void mproc__dump_pair(FILE *out, mproc__pair *pair) {
-    for (int i = 0; i < 2; i++) {
+    bool held =
+        mproc__conn_held(&pair->end[0], false, false) || mproc__conn_held(&pair->end[1], false, false);
+    for (int i = 0; i < 2 && (held || pair->crowded); i++) {
         mproc_conn *conn = &pair->end[i];
         fprintf(out, "%-10s %p", mproc__kind_name(MPROC__CONN), (void *)conn);
         if (!mproc__tag_is(conn, MPROC__CONN)) fputs(" closed", out);
         else if (MPROC__LOAD(&conn->shown) == 0)
             fprintf(out, " of process %d and what it forked", (int)pair->maker);
-        for (int k = 0; k < MPROC__HOLDS; k++)
-            if (MPROC__LOAD(&conn->hold[k].pid) != 0)
-                fprintf(out, ", used by process %u", (unsigned)conn->hold[k].pid);
+        for (int k = 0; k < MPROC__HOLDS; k++) {
+            pid_t pid = (pid_t)MPROC__LOAD(&conn->hold[k].pid);
+            if (pid == 0 || !mproc__alive(pid, pid)) continue;
+            fprintf(out, ", %s by process %d", MPROC__LOAD(&conn->hold[k].used) ? "used" : "held", (int)pid);
+        }
         fputc('\n', out);
     }
 }

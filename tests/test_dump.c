@@ -227,5 +227,40 @@ START_TEST(anothers_queue_amid_a_call) {
 }
 END_TEST
 
+static int sends_and_waits(void *pair) {
+    mproc_conn **ends = (mproc_conn **)pair;
+    char go;
+    mproc_conn_close(ends[1]);
+    return mproc_conn_send(ends[0], "x", 1, 10) == 0 && mproc_conn_recv(ends[0], &go, 1, 20) == 1 ? 0 : 1;
+}
+
+/* Of a pipe those are named who have it yet, and of one that nobody has nothing is said: of a thousand of
+   those nobody would find the one that matters. */
+START_TEST(pipes_that_somebody_has) {
+    mproc_conn *ends[2];
+    ck_assert_int_eq(mproc_pipe_new(ends, true), 0);
+    mproc_process p = {.target = sends_and_waits, .arg = ends};
+    ck_assert_int_eq(mproc_process_start(&p), 0);
+    ck_assert_int_eq(mproc_conn_close(ends[0]), 0);
+    char byte, used[64], held[64];
+    ck_assert_int_eq(mproc_conn_recv(ends[1], &byte, 1, 10), 1);
+    snprintf(used, sizeof used, ", used by process %d", (int)p.pid);
+    snprintf(held, sizeof held, ", used by process %d", (int)getpid());
+    dump();
+    SHOWS("pipe end", (void *)ends[0], used);
+    ck_assert_ptr_nonnull(strstr(text, held));
+    ck_assert_int_eq(mproc_conn_send(ends[1], "x", 1, 10), 0);
+    ck_assert_int_eq(mproc_process_join(&p, 10), 0);
+    ck_assert_int_eq(p.exitcode, 0);
+    dump();
+    ck_assert_ptr_null(strstr(text, used));
+    ck_assert_ptr_nonnull(strstr(text, held));
+    ck_assert_int_eq(mproc_conn_close(ends[1]), 0);
+    dump();
+    ck_assert_ptr_null(strstr(text, "pipe end"));
+}
+END_TEST
+
 SUITE_MAIN("dump", anothers_queue_amid_a_call, objects_freed_while_it_lists, objects_freed_while_it_prints,
-           objects_and_what_they_hold, who_waits_for_what, who_joins_whom, a_pool_at_work)
+           objects_and_what_they_hold, who_waits_for_what, pipes_that_somebody_has, who_joins_whom,
+           a_pool_at_work)
