@@ -51,7 +51,7 @@
        Ring                       mproc.h:517   mproc.h:4254
        Pool                       mproc.h:542   mproc.h:4476
        Files                      mproc.h:675   mproc.h:6445
-       Dump                       mproc.h:710   mproc.h:7001
+       Dump                       mproc.h:710   mproc.h:7002
        Platform                                 mproc.h:727
        Arena                                    mproc.h:1150
        This process                             mproc.h:1536
@@ -6591,9 +6591,10 @@ MPROC__FN int mproc__file_open(mproc_file *f) {
         mproc__file_slot(&f->fd, f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0) == 0)
         error = 0;
     if (error != 0) return error == -EISDIR || error == -ENXIO ? MPROC_EINVAL : error;
-    if (mproc__look(f->fd, "", &f->is) == 0 && f->is.regular) return 0;
-    mproc__file_slot_close(&f->fd);
-    return MPROC_EINVAL;
+    error = mproc__look(f->fd, "", &f->is);
+    if (error == 0 && !f->is.regular) error = MPROC_EINVAL;
+    if (error != 0) mproc__file_slot_close(&f->fd);
+    return error;
 }
 
 /* The absolute path of a file that exists by now, links resolved, so that an update replaces what a link
