@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:89
        Errors                     mproc.h:126
-       Processes                  mproc.h:152   mproc.h:2512
-       Fork helpers               mproc.h:229   mproc.h:2938
-       Locks                      mproc.h:268   mproc.h:1847
-       Recursive lock             mproc.h:306   mproc.h:2054
-       Semaphore                  mproc.h:316   mproc.h:2077
-       Event                      mproc.h:331   mproc.h:2148
-       Condition                  mproc.h:344   mproc.h:2205
-       Barrier                    mproc.h:369   mproc.h:2375
-       Shared values and arrays   mproc.h:385   mproc.h:1970
-       Pipe                       mproc.h:429   mproc.h:3933
-       Queue                      mproc.h:462   mproc.h:3099
-       Ring                       mproc.h:517   mproc.h:4254
-       Pool                       mproc.h:542   mproc.h:4476
-       Files                      mproc.h:675   mproc.h:6445
-       Dump                       mproc.h:710   mproc.h:7002
-       Platform                                 mproc.h:727
-       Arena                                    mproc.h:1150
-       This process                             mproc.h:1536
-       Ports                                    mproc.h:1690
+       Processes                  mproc.h:152   mproc.h:2513
+       Fork helpers               mproc.h:230   mproc.h:2939
+       Locks                      mproc.h:269   mproc.h:1848
+       Recursive lock             mproc.h:307   mproc.h:2055
+       Semaphore                  mproc.h:317   mproc.h:2078
+       Event                      mproc.h:332   mproc.h:2149
+       Condition                  mproc.h:345   mproc.h:2206
+       Barrier                    mproc.h:370   mproc.h:2376
+       Shared values and arrays   mproc.h:386   mproc.h:1971
+       Pipe                       mproc.h:430   mproc.h:3934
+       Queue                      mproc.h:463   mproc.h:3100
+       Ring                       mproc.h:518   mproc.h:4255
+       Pool                       mproc.h:543   mproc.h:4477
+       Files                      mproc.h:676   mproc.h:6446
+       Dump                       mproc.h:711   mproc.h:7003
+       Platform                                 mproc.h:728
+       Arena                                    mproc.h:1151
+       This process                             mproc.h:1537
+       Ports                                    mproc.h:1691
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -159,9 +159,10 @@ MPROC_DEF const char *mproc_strerror(int error);
 
    The struct may leave scope after start. To give the child state of its own, embed it as the first member
    of your struct and set run. The child sees the parent's memory as it was at start, copy on write.
-   Callers: any thread, also several on one process; join, is_alive, terminate, kill, close, fd and
-   wait_any only in the process that started it (elsewhere -ECHILD); no signal handler. Kill: nobody else
-   is held up or loses anything; the children of the dead go on, but for its daemons, which are killed. */
+   Callers: any thread, also several on one process once it is started; join, is_alive, terminate, kill,
+   close, fd and wait_any only in the process that started it (elsewhere -ECHILD); no signal handler. Kill:
+   nobody else is held up or loses anything; the children of the dead go on, but for its daemons, which are
+   killed. */
 typedef struct mproc_process mproc_process;
 struct mproc_process {
     int (*target)(void *arg);        /* runs in the child; what it returns is the exit code (low 8 bits) */
