@@ -50,8 +50,8 @@
        Queue                      mproc.h:463   mproc.h:3100
        Ring                       mproc.h:518   mproc.h:4255
        Pool                       mproc.h:543   mproc.h:4477
-       Files                      mproc.h:676   mproc.h:6446
-       Dump                       mproc.h:711   mproc.h:7003
+       Files                      mproc.h:676   mproc.h:6447
+       Dump                       mproc.h:711   mproc.h:7004
        Platform                                 mproc.h:728
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -5118,6 +5118,7 @@ MPROC__FN bool mproc__pid_dead(mproc__supervisor *s, uint32_t pid) {
 /* Takes a future out of all hands, unless a call of another thread is at it: such a call notes that before it
    looks whether it is a future. 0; MPROC_EBUSY; MPROC_EINVAL it is in nobody's hands. */
 MPROC__FN int mproc__future_seize(mproc_future *f) {
+    if (mproc__awaited(f)) return MPROC_EBUSY; /* mostly known before, and then it stays valid all the time */
     uint32_t magic = MPROC__SWAP(&f->tag.magic, 0);
     bool busy = mproc__awaited(f);
     if (busy && magic != 0) MPROC__STORE(&f->tag.magic, magic);
