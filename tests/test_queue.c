@@ -1075,6 +1075,44 @@ START_TEST(que_28_x44_a_stopped_or_killed_getter_holds_up_nobody) {
 }
 END_TEST
 
+static int hold_get_lock(void *arg) {
+    int fd[2], error;
+    (void)arg;
+    MUST_EQ(mproc__port_fds(&queue->port, fd), 0);
+    mproc__queue_get_lock(queue, fd[0], MPROC__NEVER, &error);
+    MUST_EQ(error, 0);
+    POKE(&said[0], 1);
+    await(&said[1], 1);
+    mproc__mutex_unlock(&queue->get_lock);
+    return 0;
+}
+
+/* A getter whose buffer may be too small needs a lock. Who waits for that all its time loses no message. */
+static void hold_getters_up(bool killed) {
+    char large[100] = "";
+    begin(0);
+    ck_assert_int_eq(mproc_queue_put(queue, large, sizeof large, 0), 0);
+    ck_assert_int_eq(mproc_queue_get(queue, large, sizeof large, 0), sizeof large);
+    pid_t pid = spawn(hold_get_lock, NULL);
+    EVENTUALLY(PEEK(&said[0]) == 1);
+    ck_assert_int_eq(put_int(1, 0), 0);
+    TAKES(0.2, 0.3, ck_assert_int_eq(get_int(0.2), MPROC_ETIMEDOUT));
+    TAKES(0, 0.1, ck_assert_int_eq(get_int(0), MPROC_ETIMEDOUT));
+    ck_assert_uint_eq(mproc_queue_qsize(queue), 1);
+    ck_assert_int_eq(put_int(2, 0), 0);
+    if (killed) kill(pid, SIGKILL);
+    else POKE(&said[1], 1);
+    TAKES(0, 0.5, ck_assert_int_eq(get_int(3), 1));
+    ck_assert_int_eq(get_int(0), 2);
+    ck_assert_int_eq(ended(pid), killed ? -SIGKILL : 0);
+    ck_assert(mproc_queue_empty(queue));
+    ck_assert_int_eq(mproc_queue_free(queue), 0);
+}
+START_TEST(que_28_a_getter_that_holds_the_lock_costs_others_time_only) { hold_getters_up(false); }
+END_TEST
+START_TEST(que_28_a_getter_killed_with_the_lock_holds_up_nobody) { hold_getters_up(true); }
+END_TEST
+
 START_TEST(a_stopped_or_killed_putter_holds_up_nobody) {
     for (size_t maxsize = 0; maxsize < 4; maxsize += 2) {
         actor a[3];
@@ -1668,6 +1706,31 @@ START_TEST(x50_put_and_end_at_once) {
 }
 END_TEST
 
+static int put_five(void *arg) {
+    (void)arg;
+    for (int i = 0; i < 5; i++) MUST_EQ(put_int(i, MPROC_FOREVER), 0);
+    return 0;
+}
+
+/* As in Python a child that has more to put than the queue holds ends when somebody drains it, and not
+ * before. */
+START_TEST(x50_join_of_a_child_that_has_more_to_put) {
+    mproc_process p = {.target = put_five};
+    begin(2);
+    ck_assert_int_eq(mproc_process_start(&p), 0);
+    EVENTUALLY(mproc_queue_full(queue));
+    TAKES(0.2, 0.3, ck_assert_int_eq(mproc_process_join(&p, 0.2), MPROC_ETIMEDOUT));
+    ck_assert(mproc_process_is_alive(&p));
+    for (int i = 0; i < 3; i++) ck_assert_int_eq(get_int(5), i);
+    ck_assert_int_eq(mproc_process_join(&p, 5), 0); /* what is left is in the queue, and safe */
+    ck_assert_int_eq(p.exitcode, 0);
+    for (int i = 3; i < 5; i++) ck_assert_int_eq(get_int(0), i);
+    ck_assert(mproc_queue_empty(queue));
+    ck_assert_int_eq(mproc_process_close(&p), 0);
+    ck_assert_int_eq(mproc_queue_free(queue), 0);
+}
+END_TEST
+
 static int put_without_end(void *arg) {
     size_t size = *(size_t *)arg;
     unsigned char *buffer = buffer_of(size);
@@ -2249,4 +2312,6 @@ SUITE_MAIN("queue", que_01_02_07_20_bounded, que_03_jq_05_drained_by_another_pro
            x19_no_descriptors_left, x20_limit_of_file_size_is_no_limit_of_messages,
            memory_of_messages_comes_back, memory_of_queues_comes_back, a_message_on_its_way_back_counts,
            x38_freed_beside_a_call, x38_free_while_somebody_waits, x38_what_is_not_a_queue, bad_buffers,
-           p5_queue_that_only_its_last_late_user_still_has)
+           p5_queue_that_only_its_last_late_user_still_has,
+           que_28_a_getter_that_holds_the_lock_costs_others_time_only,
+           que_28_a_getter_killed_with_the_lock_holds_up_nobody, x50_join_of_a_child_that_has_more_to_put)
