@@ -229,6 +229,7 @@ START_TEST(x59_odd_timeouts) {
     pid_t pid = holder(false);
     for (size_t i = 0; i < sizeof at_once / sizeof *at_once; i++) {
         TAKES(at_once[i], 0.05, ck_assert_int_eq(mproc_file_lock(file, at_once[i]), MPROC_ETIMEDOUT));
+        TAKES(at_once[i], 0.05, ck_assert_int_eq(mproc_file_lock_shared(file, at_once[i]), MPROC_ETIMEDOUT));
     }
     ck_assert_int_eq(mproc_file_lock(file, NAN), MPROC_EINVAL);
     let_go(pid);
@@ -253,6 +254,7 @@ START_TEST(flck_04_x01_signals_neither_end_nor_stretch_a_wait) {
     pid_t pid = holder(false);
     signal_storm(10000);
     TAKES(0.5, 0.6, ck_assert_int_eq(mproc_file_lock(file, 0.5), MPROC_ETIMEDOUT));
+    TAKES(0.3, 0.4, ck_assert_int_eq(mproc_file_lock_shared(file, 0.3), MPROC_ETIMEDOUT));
     double moment = 0.4;
     pid_t other = spawn(let_go_in_a_moment, &moment);
     TAKES(0.3, 0.6, ck_assert_int_eq(mproc_file_lock(file, MPROC_FOREVER), 0));
@@ -793,6 +795,36 @@ START_TEST(misuse) {
     ck_assert_int_eq(mproc_file_lock(file, 0), 0); /* a failed call has not kept the lock */
     ck_assert_int_eq(mproc_file_unlock(file), 0);
     ck_assert_int_eq(files_in_folder(), 1);
+    finish();
+}
+END_TEST
+
+/* As the system refuses a number that is no descriptor. */
+START_TEST(flck_05_what_is_not_a_handle) {
+    static unsigned char noise[512];
+    uint64_t zeros[64] = {0};
+    begin();
+    memset(noise, 0xa5, sizeof noise);
+    mproc_lock *lock = mproc_lock_new();
+    mproc_file *closed = mproc_file_open(path);
+    ck_assert(lock != NULL && closed != NULL);
+    ck_assert_int_eq(mproc_file_lock(file, 0), 0);
+    ck_assert_int_eq(mproc_file_close(closed), 0);
+    void *handles[] = {noise + 64,         zeros, lock, closed, (char *)file + 8, (void *)(uintptr_t)3,
+                       (void *)UINTPTR_MAX};
+    for (size_t i = 0; i < sizeof handles / sizeof *handles; i++) {
+        mproc_file *f = handles[i];
+        TAKES(0, 0.05, ck_assert_int_eq(mproc_file_lock(f, MPROC_FOREVER), MPROC_EINVAL));
+        TAKES(0, 0.05, ck_assert_int_eq(mproc_file_lock_shared(f, MPROC_FOREVER), MPROC_EINVAL));
+        ck_assert_int_eq(mproc_file_unlock(f), MPROC_EINVAL);
+        ck_assert_int_eq(mproc_file_append(f, "x", 1), MPROC_EINVAL);
+        ck_assert_int_eq(mproc_file_update(f, edit_nothing, NULL), MPROC_EINVAL);
+        ck_assert_int_eq(mproc_file_close(f), MPROC_EINVAL);
+    }
+    ck_assert_int_eq(others_lock(), ETIMEDOUT); /* nothing was harmed */
+    ck_assert_int_eq(size_of(path), 0);
+    ck_assert_int_eq(mproc_file_unlock(file), 0);
+    ck_assert_int_eq(mproc_lock_free(lock), 0);
     finish();
 }
 END_TEST
@@ -1633,4 +1665,4 @@ SUITE_MAIN("file", flck_01_taken_and_dropped, flck_02_03_x60_exclusive_shared_ti
            append_and_update_exclude_each_other, update_by_threads_with_one_handle_and_by_other_processes,
            update_is_seen_whole_also_when_killed, killed_while_editing, p1_killed_appenders_and_the_next_one,
            p1_killed_appenders_and_readers_that_lock, x20_no_space_left, x20_limit_of_file_size,
-           close_after_a_thread_ended_in_edit)
+           close_after_a_thread_ended_in_edit, flck_05_what_is_not_a_handle)
