@@ -138,6 +138,18 @@ symbols() { # FILE WANTED-COUNT-IS-ZERO
     if [ "$2" = none ]; then [ ! -s "$tmp/$1.symbols" ]; else ! grep -qv '^mproc_' "$tmp/$1.symbols"; fi
 }
 
+# A wait ends on the monotonic clock, whatever is done to the other: libc is asked for nothing that takes a moment of
+# that one. (The lock that does is for libcs without pthread_mutex_clocklock, and gets a moment long past.)
+clocks() {
+    local wrong='sem_timedwait|mq_timed.*|pthread_(cond|rwlock)_timed.*|gettimeofday|time|alarm|setitimer'
+    cc -std=gnu99 -O1 -I. -c -o "$tmp/clocks.o" "$tmp/implementation.c" || return
+    nm -u "$tmp/clocks.o" | awk '{ print $2 }' >"$tmp/clocks"
+    grep -qx clock_gettime "$tmp/clocks" || return
+    echo 'int pthread_mutex_clocklock(void); int main(void) { return pthread_mutex_clocklock(); }' >"$tmp/has.c"
+    cc -w -o "$tmp/has" "$tmp/has.c" -pthread 2>/dev/null && wrong+='|pthread_mutex_timedlock'
+    ! grep -xE "$wrong" "$tmp/clocks" && ! grep -n CLOCK_REALTIME mproc.h
+}
+
 files=(declarations implementation implementation_last implementation_twice after_stdio static own_def ndebug)
 headers=(assert ctype errno limits math setjmp signal stdint stdio stdlib string time dirent fcntl poll pthread
     sched sys/file sys/mman sys/resource sys/stat sys/types sys/wait unistd)
@@ -161,6 +173,7 @@ quick_part() {
     expect "every public name is called from C++" every_name
     expect "symbols" symbols implementation own
     expect "symbols of MPROC_STATIC" symbols static none
+    expect "clocks" clocks
     if have gcc && have g++; then
         expect "C++ with the implementation in C" link_cpp_with_c gcc g++
         expect "C with the implementation in C++" link_c_with_cpp gcc g++
