@@ -50,8 +50,8 @@
        Queue                      mproc.h:463   mproc.h:3100
        Ring                       mproc.h:518   mproc.h:4255
        Pool                       mproc.h:543   mproc.h:4477
-       Files                      mproc.h:676   mproc.h:6447
-       Dump                       mproc.h:711   mproc.h:7004
+       Files                      mproc.h:676   mproc.h:6450
+       Dump                       mproc.h:711   mproc.h:7007
        Platform                                 mproc.h:728
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -4587,6 +4587,7 @@ struct mproc_pool {
     uint32_t any;       /* flag: sleeps whoever waits for any task to be done */
     uint32_t fd_wanted; /* mproc_pool_fd was called */
     uint32_t fd_rung;   /* 1: a byte is to be put into its pipe; 2: it was */
+    uint32_t fd_slot;   /* the last one for whose sake it rang: the next to ask after is likely to follow */
     mproc__port bell;   /* that pipe */
 };
 
@@ -4712,11 +4713,13 @@ MPROC__FN void mproc__iters_remind(mproc_pool *pool); /* see Map and iterators *
 /* The descriptor was silenced, or is new, or who had the news was killed: rings if there is a result of the
    pool's maker that it has not been told of, or an iterator of this process has its next item. */
 MPROC__FN void mproc__pool_remind(mproc_pool *pool) {
-    uint32_t maker = (uint32_t)pool->creator & 0xffffff;
+    uint32_t maker = (uint32_t)pool->creator & 0xffffff, from = MPROC__LOAD(&pool->fd_slot);
     for (uint32_t i = 0, n = MPROC__LOAD(&pool->segments) * MPROC__SEGMENT; i < n; i++) {
-        const mproc_future *f = mproc__slot(pool, i);
+        uint32_t slot = (from + i) % n;
+        const mproc_future *f = mproc__slot(pool, slot);
         if (!mproc__is_done(f) || MPROC__LOAD(&f->told) || f->owner != maker || !mproc__is_future(f))
             continue;
+        MPROC__STORE(&pool->fd_slot, slot);
         mproc__pool_ring(pool);
         return;
     }

@@ -818,6 +818,32 @@ START_TEST(callbacks_run_once) { /* POOL-05, POOL-26, EXEC-42 */
 }
 END_TEST
 
+/* Several of one future, in the order they were asked for, some when it is over already. */
+START_TEST(callbacks_of_one_future) { /* EXEC-42 */
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    struct record records[4];
+    memset(records, 0, sizeof records);
+    mproc_future *future = begin(pool, gate_square, 6, sizeof(int));
+    ck_assert_int_eq(mproc_future_on_done(future, NULL, NULL), MPROC_EINVAL);
+    for (int i = 0; i < 3; i++) ck_assert_int_eq(mproc_future_on_done(future, record_end, &records[i]), 0);
+    ck_assert_int_eq(records[0].calls + records[1].calls + records[2].calls, 0);
+    SET(board->open, 1);
+    ck_assert_int_eq(mproc_future_wait(future, MPROC_FOREVER), 0);
+    for (int i = 0; i < 3; i++) ck_assert_int_eq(records[i].calls, 1);
+    ck_assert_int_eq(mproc_future_on_done(future, record_end, &records[3]), 0);
+    ck_assert_int_eq(records[3].calls, 1); /* at once */
+    ck_assert_int_eq(mproc_future_wait(future, 0), 0);
+    for (int i = 0; i < 4; i++) {
+        ck_assert_int_eq(records[i].calls, 1);
+        ck_assert_int_eq(records[i].error, 0);
+        ck_assert_int_eq(records[i].result, 36);
+    }
+    ck_assert_int_eq(mproc_future_free(future), 0);
+    free_pool(pool);
+}
+END_TEST
+
 static void count_end(mproc_future *future, void *ctx) {
     ++*(int *)ctx;
     mproc_future_free(future); /* allowed: it is over */
@@ -1321,6 +1347,28 @@ START_TEST(pool_fd_tells_though_who_had_the_news_was_killed) {
     ck_assert(is_readable(fd, 2000));
     expect_works(pool);
     EVENTUALLY(counts_of(pool).running == 0 && !is_readable(fd, 0));
+    free_pool(pool);
+}
+END_TEST
+
+/* More results than its pipe holds bytes, and nobody looks: neither workers nor submitters wait for that. */
+START_TEST(pool_fd_that_nobody_looks_at_holds_nobody_up) { /* EXEC-18 */
+    enum { N = 70000 };
+    mproc_pool *pool = pool_of(2);
+    int fd = mproc_pool_fd(pool);
+    mproc_future **futures = calloc(N, sizeof(mproc_future *));
+    NEED(futures);
+    for (int i = 0; i < N; i++) futures[i] = begin(pool, square, i % 1000, sizeof(int));
+    for (double give_up = now() + 10 * SLOW; !mproc__is_done(futures[N - 1]); nap(0.001))
+        ck_assert(now() < give_up);
+    ck_assert(is_readable(fd, 2000));
+    for (int i = 0; i < N; i++) {
+        int result = -1;
+        ck_assert_int_eq(finish(futures[i], &result), 0);
+        if (result != i % 1000 * (i % 1000)) ck_abort_msg("task %d", i);
+    }
+    EVENTUALLY(is_idle(pool) && !is_readable(fd, 0));
+    free(futures);
     free_pool(pool);
 }
 END_TEST
@@ -1989,4 +2037,5 @@ SUITE_MAIN("pool, more", imap_in_order, imap_unordered_gives_each_once,
            a_killed_tasks_map_leaves_alone_what_lies_where_its_result_lay, counts_never_go_back,
            counts_of_a_pool_that_is_over, pool_fd_tells_what_another_process_knows,
            parallel_for_of_a_body_that_forks, parallel_for_beside_the_end_of_the_program,
-           a_pools_ring_is_aligned, a_task_doomed_at_its_claim_is_not_ended_by_its_worker)
+           a_pools_ring_is_aligned, a_task_doomed_at_its_claim_is_not_ended_by_its_worker,
+           callbacks_of_one_future, pool_fd_that_nobody_looks_at_holds_nobody_up)
