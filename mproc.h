@@ -50,8 +50,8 @@
        Queue                      mproc.h:463   mproc.h:3100
        Ring                       mproc.h:518   mproc.h:4255
        Pool                       mproc.h:543   mproc.h:4477
-       Files                      mproc.h:676   mproc.h:6450
-       Dump                       mproc.h:711   mproc.h:7007
+       Files                      mproc.h:676   mproc.h:6452
+       Dump                       mproc.h:711   mproc.h:7009
        Platform                                 mproc.h:728
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -5101,10 +5101,11 @@ MPROC__FN int64_t mproc__task_limit(mproc__supervisor *s, mproc__worker *w, uint
     return MPROC__NEVER;
 }
 
-/* Looks at what all workers run; the moment to look again. */
+/* Looks at what all workers run; the moment to look again: not more than a hundred times a second for what
+   may have begun meanwhile, however short the limit is. */
 MPROC__FN int64_t mproc__supervisor_limits(mproc__supervisor *s) {
-    double limit = s->pool->options.task_timeout;
-    int64_t now = mproc__now(), next = limit > 0 ? now + (int64_t)(limit * 1e9) : MPROC__NEVER;
+    double limit = s->pool->options.task_timeout, rest = limit < 0.01 ? 0.01 : limit;
+    int64_t now = mproc__now(), next = limit > 0 ? now + (int64_t)(rest * 1e9) : MPROC__NEVER;
     for (mproc__worker *w = s->pool->worker; w < s->pool->worker + s->pool->workers; w++)
         for (uint32_t d = 0; d < MPROC__NESTING && d < MPROC__LOAD(&w->depth); d++)
             next = mproc__least(next, mproc__task_limit(s, w, d, now));
@@ -5313,6 +5314,7 @@ MPROC__FN int mproc__pool_set_up(mproc_pool *pool, const mproc_pool_options *o) 
     if (o->name != NULL) snprintf(pool->name, sizeof pool->name, "%s", o->name);
     else snprintf(pool->name, sizeof pool->name, "Pool-%u", number);
     pool->options = *o;
+    if (o->task_timeout > 4e9) pool->options.task_timeout = 0; /* for ever, as in mproc__deadline */
     if (o->progress != NULL) snprintf(pool->progress, sizeof pool->progress, "%s", o->progress);
     pool->creator = mproc__self.pid;
     for (uint64_t i = 0; i <= pool->mask; i++) pool->entry[i] = i << MPROC__INDEX_BITS;
@@ -5439,8 +5441,8 @@ MPROC__FN int mproc__pool_launch(mproc_pool *pool) {
 }
 
 MPROC_DEF mproc_pool *mproc_pool_new_with(const mproc_pool_options *o) {
-    bool sound = o != NULL && o->task_timeout < 1e9 && o->workers >= 0 && o->workers <= MPROC__WORKERS &&
-                 o->task_timeout >= 0 && o->backlog <= 1u << 22;
+    bool sound = o != NULL && o->workers >= 0 && o->workers <= MPROC__WORKERS && o->task_timeout >= 0 &&
+                 o->backlog <= 1u << 22;
     if (!sound) return (mproc_pool *)mproc__fail(MPROC_EINVAL);
     size_t ring = 16, backlog = o->backlog != 0 ? o->backlog : 512;
     size_t workers = (size_t)(o->workers > 0 ? o->workers : mproc_cpu_count());

@@ -1302,6 +1302,33 @@ START_TEST(task_timeout_counts_from_the_tasks_begin) {
 }
 END_TEST
 
+/* However short a limit is, who watches over it rests; however long, it is none. */
+START_TEST(task_timeout_of_any_length) { /* */
+    static const double lengths[] = {1e-300, 1e-9, 0.0001, 0.001, 0.01, 1e8, 1e9, 1e300, (double)INFINITY};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        new_board();
+        mproc_pool *pool = pool_with((mproc_pool_options){.workers = 1, .task_timeout = lengths[i]});
+        double before = cpu_of(supervisor());
+        nap(0.5);
+        double used = cpu_of(supervisor()) - before;
+        ck_assert_msg(used < 0.005 * SLOW, "with a limit of %g s the supervisor used %.4f s", lengths[i],
+                      used);
+        mproc_future *future = begin(pool, gate_square, 6, sizeof(int));
+        int result = 0;
+        if (lengths[i] < 1) {
+            TAKES(0, 0.2, ck_assert_int_eq(finish(future, NULL), MPROC_ETIMEDOUT));
+        } else {
+            EVENTUALLY(GET(board->started) == 1);
+            ck_assert_int_eq(mproc_future_wait(future, 0.05), MPROC_ETIMEDOUT);
+            SET(board->open, 1);
+            ck_assert_int_eq(finish(future, &result), 0);
+            ck_assert_int_eq(result, 36);
+        }
+        free_pool(pool);
+    }
+}
+END_TEST
+
 /* ---- Backlog ------------------------------------------------------------------------------------------ */
 
 static int submit_call(struct call *call) {
@@ -1388,6 +1415,29 @@ START_TEST(submitting_takes_no_memory) { /* P9, EXEC-18 */
     expect_flat(before, 1024, "submits");
     ck_assert_uint_eq(counts_of(pool).done, (size_t)n);
     if (n > 200000) printf("%ld submits, %zu KiB then %zu KiB\n", n, before, family_kib());
+    free_pool(pool);
+}
+END_TEST
+
+static int flip(const void *arg, void *result) {
+    *(uint32_t *)result = *(const uint32_t *)arg ^ 0xa5a5a5a5u;
+    return 0;
+}
+START_TEST(map_of_a_million_tiny_items) { /* */
+    enum { N = 1000000 };
+    uint32_t *in = malloc(N * sizeof *in), *out = calloc(N, sizeof *out);
+    NEED(in);
+    NEED(out);
+    for (uint32_t i = 0; i < N; i++) in[i] = i * 3, out[i] = 1;
+    mproc_pool *pool = pool_of(2);
+    size_t before = family_kib();
+    for (int round = 0; round < 3; round++) {
+        ck_assert_int_eq(mproc_pool_map(pool, flip, in, N, sizeof *in, out, sizeof *out), 0);
+        for (uint32_t i = 0; i < N; i++)
+            if (out[i] != (in[i] ^ 0xa5a5a5a5u)) ck_abort_msg("item %u", i);
+        expect_flat(before, 64 << 10, "map of a million");
+    }
+    free(in), free(out);
     free_pool(pool);
 }
 END_TEST
@@ -2152,6 +2202,34 @@ START_TEST(no_room_for_a_replacement) { /* EXEC-34 */
 }
 END_TEST
 
+/* The same for a closed pool, that still has tasks: they fail, and who joins it is not kept. */
+START_TEST(no_room_for_a_replacement_after_close) { /* EXEC-33 */
+    if (getuid() == 0) ck_assert(setgid(65534) == 0 && setuid(65534) == 0);
+    prctl(PR_SET_DUMPABLE, 1);
+    for (int limited = 0; limited < 2; limited++) { /* the worker is killed; it leaves after its first task */
+        new_board();
+        mproc_pool *pool =
+            pool_with((mproc_pool_options){.workers = 1, .max_tasks_per_worker = (unsigned)limited});
+        struct rlimit limit = {1, 256};
+        ck_assert_int_eq(prlimit(supervisor(), RLIMIT_NPROC, &limit, NULL), 0);
+        mproc_future *first = begin(pool, gate, 0, 0), *rest[3];
+        for (int i = 0; i < 3; i++) rest[i] = begin(pool, nothing, 0, 0);
+        EVENTUALLY(GET(board->started) == 1);
+        ck_assert_int_eq(mproc_pool_close(pool), 0);
+        pid_t worker;
+        ck_assert_int_eq(workers_of(&worker, 1), 1);
+        if (limited) SET(board->open, 1);
+        else kill(worker, SIGKILL);
+        TAKES(0, 1, ck_assert_int_eq(finish(first, NULL), limited ? 0 : MPROC_ECRASHED));
+        for (int i = 0; i < 3; i++) TAKES(0, 1, ck_assert_int_eq(finish(rest[i], NULL), MPROC_EBROKEN));
+        int error = 0;
+        TAKES(0, 1, error = mproc_pool_join(pool, MPROC_FOREVER));
+        ck_assert_msg(error == 0 || error == MPROC_EBROKEN, "%d", error);
+        free_pool(pool);
+    }
+}
+END_TEST
+
 START_TEST(nothing_leaks) {        /* fds, processes, threads, signal state: P6, P8, X-03, X-05 */
     mproc_pool *pool = pool_of(2); /* what the library opens once for all is open after this one */
     expect_works(pool);
@@ -2349,6 +2427,106 @@ START_TEST(interrupted_by_signals) { /* X-01: nobody ever sees EINTR, no time is
 }
 END_TEST
 
+/* Each way to wait for a pool: a pool at work, and one call that does not return before the gate is opened.
+ */
+enum way { WAIT, GET_RESULT, NEXT, NEXT_UNORDERED, SUBMIT, JOIN, WAYS };
+static struct wait_on {
+    mproc_pool *pool;
+    mproc_future *future;
+    mproc_iter *it;
+    enum way way;
+    double timeout;
+} wait_on;
+static void make_it_wait(enum way way) {
+    static const int five = 5;
+    new_board();
+    wait_on.way = way;
+    wait_on.future = NULL, wait_on.it = NULL;
+    wait_on.pool = pool_with((mproc_pool_options){.workers = 1, .backlog = 4});
+    if (way == NEXT)
+        wait_on.it = mproc_pool_imap(wait_on.pool, gate_square, &five, 1, sizeof five, sizeof(int));
+    else if (way == NEXT_UNORDERED)
+        wait_on.it = mproc_pool_imap_unordered(wait_on.pool, gate_square, &five, 1, sizeof five, sizeof(int));
+    else wait_on.future = begin(wait_on.pool, gate_square, five, sizeof(int));
+    EVENTUALLY(GET(board->started) == 1);
+    if (way == JOIN) ck_assert_int_eq(mproc_pool_close(wait_on.pool), 0);
+    while (way == SUBMIT && mproc_pool_submit(wait_on.pool, nothing, NULL, 0, 0) == 0) continue;
+}
+static int wait_for_it(double timeout) { /* 0: it came */
+    int result = 25, error = MPROC_EINVAL;
+    switch (wait_on.way) {
+    case WAIT: error = mproc_future_wait(wait_on.future, timeout); break;
+    case GET_RESULT: error = mproc_future_get(wait_on.future, &result, timeout); break;
+    case SUBMIT: error = mproc_pool_submit(wait_on.pool, nothing, NULL, 0, timeout); break;
+    case JOIN: error = mproc_pool_join(wait_on.pool, timeout); break;
+    default: error = (int)mproc_iter_next(wait_on.it, &result, timeout); break;
+    }
+    return error == 0 && result != 25 ? 1 : error;
+}
+static int wait_for_it_call(struct call *call) {
+    (void)call;
+    return wait_for_it(wait_on.timeout);
+}
+static void make_an_end(void) {
+    SET(board->open, 1);
+    ck_assert_int_eq(mproc_future_free(wait_on.future), 0);
+    ck_assert_int_eq(mproc_iter_free(wait_on.it), 0);
+    free_pool(wait_on.pool);
+    munmap(board, sizeof *board);
+}
+
+START_TEST(odd_timeouts) { /* */
+    static const double soon[] = {0, -0.0, 1e-300, 1e-9, 0.0004, 0.05, 0.35};
+    static const double for_ever[] = {-1, -100, -1e-300, 1e10, 1e300, (double)INFINITY, -(double)INFINITY};
+    for (enum way way = WAIT; way < WAYS; way++) {
+        make_it_wait(way);
+        for (size_t i = 0; i < sizeof soon / sizeof *soon; i++)
+            TAKES(soon[i], soon[i] + 0.05, ck_assert_int_eq(wait_for_it(soon[i]), MPROC_ETIMEDOUT));
+        TAKES(0, 0.05, ck_assert_int_eq(wait_for_it((double)NAN), MPROC_EINVAL));
+        TAKES(0, 0.05, ck_assert_int_eq(wait_for_it(-(double)NAN), MPROC_EINVAL));
+        make_an_end();
+        for (size_t i = 0; i < sizeof for_ever / sizeof *for_ever; i++) {
+            make_it_wait(way);
+            wait_on.timeout = for_ever[i];
+            struct call call = {.function = wait_for_it_call};
+            call_begin(&call);
+            EVENTUALLY(call_blocks(&call) || GET(call.done));
+            ck_assert(!GET(call.done));
+            SET(board->open, 1);
+            ck_assert_int_eq(call_end(&call), 0);
+            make_an_end();
+        }
+    }
+}
+END_TEST
+
+START_TEST(each_way_to_wait_rests_and_outlasts_signals) { /* */
+    for (enum way way = WAIT; way < WAYS; way++) {
+        make_it_wait(way);
+        pid_t boss = supervisor();
+        double before = cpu_seconds() + cpu_of(boss);
+        ck_assert_int_eq(wait_for_it(0.5), MPROC_ETIMEDOUT);
+        double used = cpu_seconds() + cpu_of(boss) - before;
+        ck_assert_msg(used < 0.02 * SLOW, "way %d: %.4f s", (int)way, used);
+        signal_storm(5000);
+        TAKES(0.3, 0.4, ck_assert_int_eq(wait_for_it(0.3), MPROC_ETIMEDOUT));
+        struct call call = {.function = wait_for_it_call};
+        wait_on.timeout = MPROC_FOREVER;
+        call_begin(&call);
+        EVENTUALLY(call_blocks(&call));
+        for (int i = 0; i < 20; i++) { /* the timer's signals go to any thread */
+            pthread_kill(call.thread, SIGALRM);
+            nap(0.002);
+        }
+        ck_assert(!GET(call.done));
+        SET(board->open, 1);
+        ck_assert_int_eq(call_end(&call), 0);
+        signal_storm(0);
+        make_an_end();
+    }
+}
+END_TEST
+
 /* ---- Shutting down ------------------------------------------------------------------------------------ */
 
 START_TEST(close_runs_what_was_accepted) { /* EXEC-20, EXEC-23 */
@@ -2441,13 +2619,17 @@ END_TEST
 
 static void expect_refused(mproc_pool *pool, int terminated) { /* POOL-18, POOL-24, EXEC-19 */
     int arg = 2, result = 0;
-    int errors[4] = {mproc_pool_apply(pool, square, &arg, sizeof arg, &result, sizeof result),
+    int errors[6] = {mproc_pool_apply(pool, square, &arg, sizeof arg, &result, sizeof result),
                      mproc_pool_submit(pool, nothing, NULL, 0, MPROC_FOREVER),
-                     mproc_pool_map(pool, square, &arg, 1, sizeof arg, &result, sizeof result), 0};
+                     mproc_pool_map(pool, square, &arg, 1, sizeof arg, &result, sizeof result)};
     errno = 0;
     ck_assert_ptr_null(mproc_pool_apply_async(pool, nothing, NULL, 0, 0));
     errors[3] = -errno;
-    for (int i = 0; i < 4; i++)
+    ck_assert_ptr_null(mproc_pool_imap(pool, square, &arg, 1, sizeof arg, sizeof result));
+    errors[4] = -errno;
+    ck_assert_ptr_null(mproc_pool_imap_unordered(pool, square, &arg, 1, sizeof arg, sizeof result));
+    errors[5] = -errno;
+    for (int i = 0; i < 6; i++)
         ck_assert_msg(errors[i] == MPROC_ECLOSED || (terminated && errors[i] == MPROC_ECANCELED),
                       "call %d: %d", i, errors[i]);
 }
@@ -2596,6 +2778,9 @@ START_TEST(supervisor_killed) {
     ck_assert_int_eq(mproc_pool_apply(siege.pool, square, &arg, sizeof arg, NULL, 0), MPROC_EBROKEN);
     ck_assert_int_eq(mproc_pool_submit(siege.pool, nothing, NULL, 0, MPROC_FOREVER), MPROC_EBROKEN);
     ck_assert_int_eq(mproc_pool_map(siege.pool, nothing, &arg, 1, sizeof arg, NULL, 0), MPROC_EBROKEN);
+    errno = 0;
+    ck_assert_ptr_null(mproc_pool_imap(siege.pool, nothing, &arg, 1, sizeof arg, 0));
+    ck_assert_int_eq(-errno, MPROC_EBROKEN);
     expect_works(other);
     ck_assert_int_eq(mproc_pool_free(other), 0); /* the orphaned worker is this process's child now */
     expect_nothing_left(1);
@@ -2845,6 +3030,73 @@ START_TEST(an_idle_worker_leaves_at_once) {
     }
     ck_assert_int_le(late, 5);
     ck_assert_int_eq(sched_setaffinity(0, sizeof all, &all), 0);
+}
+END_TEST
+
+/* The end of a pool finds workers that leave, are replaced, or were killed a moment ago: nobody is made anew,
+   nothing is left, and no call minds. */
+START_TEST(ended_while_workers_are_replaced) { /* EXEC-24, EXEC-35, EXEC-36 */
+    uint64_t seed = make_seed("ended while workers are replaced");
+    adopt_orphans();
+    for (int round = 0; round < 60; round++) {
+        new_board();
+        mproc_pool *pool = pool_with((mproc_pool_options){.workers = 2, .max_tasks_per_worker = 1});
+        pid_t boss = supervisor(), pids[8];
+        mproc_future *future[20];
+        for (int i = 0; i < 20; i++) future[i] = begin(pool, mark, i, 0);
+        if (round % 2 == 0) ck_assert_int_eq(mproc_pool_close(pool), 0);
+        if (round >= 2)
+            nap(1e-6 * (double)random_below(&seed, 5000)); /* else before the workers have begun */
+        int n = round % 3 == 0 ? children_of(boss, pids, 8) : 0;
+        for (int i = 0; i < n; i++) kill(pids[i], SIGKILL);
+        if (round % 4 < 3) {
+            TAKES(0, 1, ck_assert_int_eq(mproc_pool_terminate(pool), 0));
+            if (round % 4 < 2) TAKES(0, 1, ck_assert_int_eq(mproc_pool_join(pool, MPROC_FOREVER), 0));
+            expect_nothing_left(0.5);
+            for (int i = 0; i < 20; i++) {
+                int error = MPROC_ETIMEDOUT;
+                TAKES(0, 0.1, error = finish(future[i], NULL));
+                ck_assert_msg(error == 0 || error == MPROC_ECANCELED || error == MPROC_ECRASHED, "%d", error);
+                ck_assert_uint_le(board->ran[i], 1);
+                if (error == 0) ck_assert_uint_eq(board->ran[i], 1);
+            }
+        }
+        TAKES(0, 1, ck_assert_int_eq(mproc_pool_free(pool), 0));
+        expect_nothing_left(0.5);
+        munmap(board, sizeof *board);
+    }
+}
+END_TEST
+
+START_TEST(ended_while_big_data_moves) { /* */
+    uint64_t seed = make_seed("ended while big data moves");
+    struct traffic *in = calloc(1, sizeof *in), *out = malloc(sizeof *out);
+    NEED(in);
+    NEED(out);
+    adopt_orphans();
+    for (uint32_t round = 0; round < 12; round++) {
+        mproc_pool *pool = pool_of(2);
+        pid_t boss = supervisor(), pids[8];
+        mproc_future *future[4];
+        for (uint32_t i = 0; i < 4; i++) {
+            in->number = i;
+            NEED(future[i] = mproc_pool_apply_async(pool, carry, in, sizeof *in, sizeof *in));
+        }
+        nap(1e-6 * (double)random_below(&seed, 10000));
+        int n = children_of(boss, pids, 8);
+        if (n > 0) kill(pids[random_below(&seed, (size_t)n)], SIGKILL);
+        TAKES(0, 2, ck_assert_int_eq(mproc_pool_terminate(pool), 0));
+        for (uint32_t i = 0; i < 4; i++) {
+            int error = finish(future[i], out);
+            ck_assert_msg(error == 0 || error == MPROC_ECANCELED || error == MPROC_ECRASHED, "%d", error);
+            in->number = i, in->fill = i * 3;
+            if (error == 0) ck_assert(memcmp(in, out, sizeof *in) == 0);
+            in->fill = 0;
+        }
+        TAKES(0, 1, ck_assert_int_eq(mproc_pool_free(pool), 0));
+        expect_nothing_left(0.5);
+    }
+    free(in), free(out);
 }
 END_TEST
 
@@ -3298,4 +3550,7 @@ SUITE_MAIN(
     a_supervisors_pid_given_anew, only_a_workers_own_thread_runs_tasks, a_task_that_returns_in_a_child_too,
     free_while_a_result_is_copied, a_future_of_the_dead_while_its_result_is_copied,
     future_free_while_another_cancels, free_with_a_map_that_takes_results,
-    tasks_that_wait_for_each_other_too_deep, a_task_that_waits_with_a_timeout)
+    tasks_that_wait_for_each_other_too_deep, a_task_that_waits_with_a_timeout,
+    no_room_for_a_replacement_after_close, ended_while_workers_are_replaced, ended_while_big_data_moves,
+    odd_timeouts, each_way_to_wait_rests_and_outlasts_signals, task_timeout_of_any_length,
+    map_of_a_million_tiny_items)
