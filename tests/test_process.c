@@ -561,6 +561,47 @@ START_TEST(join_keeps_its_timeout) {
 }
 END_TEST
 
+static int naps_half_a_second_from(void *arg) {
+    int *go = arg;
+    OR_RETURN(waits_for(go) == 0);
+    nap(0.5);
+    return 5;
+}
+
+/* the three ways to wait for a process, while it lives. */
+static int wait_in_this_way(int way, mproc_process *p, pid_t forked, double timeout) {
+    if (way == 0) return mproc_process_join(p, timeout);
+    if (way == 1) return mproc_process_wait_any(&p, 1, timeout);
+    return mproc_wait(forked, NULL, timeout);
+}
+START_TEST(odd_timeouts_of_every_way_to_wait) {
+    static const double soon[] = {0, -0.0, 1e-300, 1e-9, 0.0004, 0.05, 0.35};
+    static const double for_ever[] = {-1e-300, 1e10, (double)INFINITY};
+    int *go = shared_ints();
+    for (int way = 0; way < 3; way++) {
+        for (size_t i = 0; i < sizeof for_ever / sizeof *for_ever; i++) {
+            mproc_process p;
+            POKE(go, 0);
+            start(&p, naps_half_a_second_from, go);
+            pid_t forked = mproc_fork();
+            if (forked == 0) mproc_exit(naps_half_a_second_from(go));
+            for (size_t k = 0; i == 0 && k < sizeof soon / sizeof *soon; k++)
+                TAKES(soon[k], soon[k] + 0.05,
+                      ck_assert_int_eq(wait_in_this_way(way, &p, forked, soon[k]), MPROC_ETIMEDOUT));
+            TAKES(0, 0.05, ck_assert_int_eq(wait_in_this_way(way, &p, forked, (double)NAN), MPROC_EINVAL));
+            TAKES(0, 0.05, ck_assert_int_eq(wait_in_this_way(way, &p, forked, -(double)NAN), MPROC_EINVAL));
+            double before = cpu_seconds();
+            POKE(go, 1);
+            TAKES(0.4, 0.7, ck_assert_int_eq(wait_in_this_way(way, &p, forked, for_ever[i]), 0));
+            ck_assert(cpu_seconds() - before < 0.02 * SLOW);
+            ck_assert_int_eq(finish(&p), 5);
+            if (way != 2) ck_assert_int_eq(mproc_wait(forked, NULL, 10), 0);
+        }
+    }
+    ck_assert(no_children());
+}
+END_TEST
+
 START_TEST(waiting_costs_no_cpu) {
     mproc_process p;
     start(&p, sleeps, NULL);
@@ -598,13 +639,6 @@ START_TEST(is_alive_collects_the_exit_code) {
 END_TEST
 
 /* PROC-37, X-01 */
-static int naps_half_a_second_from(void *arg) {
-    int *go = arg;
-    OR_RETURN(waits_for(go) == 0);
-    nap(0.5);
-    return 5;
-}
-
 START_TEST(interrupted_join_goes_on) {
     int *go = shared_ints(), code = 0;
     mproc_process p, *list[1] = {&p};
@@ -2122,4 +2156,5 @@ SUITE_MAIN("process", main_program_is_the_main_process, not_started_is_not_alive
            null_nan_and_no_function_are_refused, double_start_is_refused, only_the_parent_may_join_and_signal,
            scribbled_pid_sends_no_signal_elsewhere, threads_join_the_same_child,
            eight_threads_start_and_join_their_own, join_beside_active_children_gets_the_exit_code,
-           cpu_count_honours_the_affinity, cpu_count_honours_the_cgroup_quota)
+           cpu_count_honours_the_affinity, cpu_count_honours_the_cgroup_quota,
+           odd_timeouts_of_every_way_to_wait)
