@@ -1076,12 +1076,36 @@ START_TEST(thread_of_a_child_does_not_delay_its_end) {
 END_TEST
 
 /* PROC-30 */
-static int works_without_stdio(void *arg) {
+static int hands_text_back(char **data, size_t *size, void *ctx) {
+    (void)data;
+    (void)size;
+    (void)ctx;
+    return 0;
+}
+
+static int has_no_stdio(const void *arg, void *result) {
     (void)arg;
+    (void)result;
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) != -1) return 1;
+    return 0;
+}
+
+static int works_without_stdio(void *folder) {
     int two = 2, got = 0;
+    char path[80], text[2];
+    mproc_conn *ends[2];
+    snprintf(path, sizeof path, "%s/file", (const char *)folder);
     for (int fd = 0; fd <= 2; fd++) close(fd);
     mproc_queue *queue = mproc_queue_new(0);
-    if (queue == NULL) return 1;
+    mproc_file *file = mproc_file_open(path);
+    if (queue == NULL || file == NULL || mproc_pipe_new(ends, true) != 0) return 1;
+    if (mproc_file_lock(file, 5) != 0 || mproc_file_append(file, "x", 1) != 0) return 8;
+    if (mproc_file_update(file, hands_text_back, NULL) != 0) return 9;
+    if (mproc_conn_fd(ends[0]) <= 2 || mproc_conn_fd(ends[1]) <= 2) return 10;
+    mproc_pool *pool = mproc_pool_new(1);
+    if (pool == NULL || mproc_pool_fd(pool) <= 2) return 11;
+    if (mproc_pool_apply(pool, has_no_stdio, NULL, 0, NULL, 0) != 0) return 12;
     mproc_process p = {.target = puts_two, .arg = queue}, q = {.target = returns, .arg = &two};
     if (mproc_process_start(&p) != 0 || mproc_process_start(&q) != 0) return 2;
     if (mproc_process_fd(&p) <= 2 || mproc_process_fd(&q) <= 2 || mproc_queue_fd(queue) <= 2) return 3;
@@ -1089,6 +1113,9 @@ static int works_without_stdio(void *arg) {
         if (fcntl(fd, F_GETFD) != -1) return 4;
     printf("to nowhere");
     fflush(stdout);
+    if (mproc_conn_send(ends[0], "y", 1, 5) != 0 || mproc_conn_recv(ends[1], text, 2, 5) != 1) return 13;
+    if (mproc_file_close(file) != 0 || strcmp(slurp(path), "x") != 0) return 14;
+    if (mproc_pool_free(pool) != 0) return 15;
     if (mproc_queue_get(queue, &got, sizeof got, 10) != sizeof got || got != 2) return 5;
     if (mproc_process_join(&p, 10) != 0 || p.exitcode != 0) return 6;
     if (mproc_process_join(&q, 10) != 0 || q.exitcode != 2) return 7;
@@ -1096,9 +1123,11 @@ static int works_without_stdio(void *arg) {
 }
 
 START_TEST(works_with_closed_stdio_and_stays_off_its_numbers) {
+    char folder[64];
     program p;
-    program_start(&p, works_without_stdio, NULL);
+    program_start(&p, works_without_stdio, make_folder(folder));
     ck_assert_int_eq(program_ends(&p, 15), 0);
+    remove_folder(folder);
 }
 END_TEST
 
@@ -1697,13 +1726,6 @@ static int compares_signals_in_worker(const void *arg, void *result) {
     return 0;
 }
 
-static int hands_text_back(char **data, size_t *size, void *ctx) {
-    (void)data;
-    (void)size;
-    (void)ctx;
-    return 0;
-}
-
 START_TEST(signal_state_of_the_caller_is_left_alone) {
     struct sigaction action = {.sa_handler = leaves_with_1, .sa_flags = SA_RESTART};
     sigset_t mask;
@@ -1754,6 +1776,157 @@ START_TEST(signal_state_of_the_caller_is_left_alone) {
     ck_assert_int_eq(mproc_file_close(file), 0);
     ck_assert_int_eq(different_signal(&signals_before), 0);
     remove_folder(folder);
+}
+END_TEST
+
+/* X-03, what is left: no object touches it, nor does a loop or a child; not even where all signals are
+ * blocked. */
+#define LEFT_ALONE(statement)                                                                         \
+    do {                                                                                              \
+        statement;                                                                                    \
+        int signal_ = different_signal(&signals_before);                                              \
+        ck_assert_msg(signal_ == 0, "all blocked: %d; signal %d after %s", all, signal_, #statement); \
+    } while (0)
+
+static void compares_signals_in_loop(size_t i, void *seen) {
+    (void)i;
+    int different = different_signal(&signals_before);
+    if (different != 0) POKE((int *)seen, different);
+}
+
+static int dies_in_worker(const void *arg, void *result) {
+    (void)arg;
+    (void)result;
+    return raise(SIGKILL);
+}
+
+static void use_synchronisation(void) {
+    mproc_rlock *rlock = mproc_rlock_new();
+    mproc_semaphore *semaphore = mproc_semaphore_new(0);
+    mproc_event *event = mproc_event_new();
+    mproc_condition *condition = mproc_condition_new(NULL);
+    mproc_barrier *barrier = mproc_barrier_new(2);
+    ck_assert_int_eq(mproc_rlock_acquire(rlock, MPROC_FOREVER), 0);
+    ck_assert_int_eq(mproc_rlock_release(rlock), 0);
+    ck_assert_int_eq(mproc_semaphore_acquire(semaphore, 0.01), MPROC_ETIMEDOUT);
+    ck_assert_int_eq(mproc_event_wait(event, 0.01), MPROC_ETIMEDOUT);
+    ck_assert_int_eq(mproc_condition_acquire(condition, 1), 0);
+    ck_assert_int_eq(mproc_condition_wait(condition, 0.01), MPROC_ETIMEDOUT);
+    ck_assert_int_eq(mproc_condition_notify_all(condition), 0);
+    ck_assert_int_eq(mproc_condition_release(condition), 0);
+    ck_assert_int_eq(mproc_barrier_wait(barrier, 0.01), MPROC_ETIMEDOUT);
+    ck_assert_int_eq(mproc_barrier_free(barrier), 0);
+    ck_assert_int_eq(mproc_condition_free(condition), 0);
+    ck_assert_int_eq(mproc_event_free(event), 0);
+    ck_assert_int_eq(mproc_semaphore_free(semaphore), 0);
+    ck_assert_int_eq(mproc_rlock_free(rlock), 0);
+}
+
+static void use_a_pipe_and_a_ring(void) {
+    int item = 1;
+    mproc_conn *ends[2];
+    mproc_ring *ring = mproc_ring_new(sizeof item, 2);
+    ck_assert_int_eq(mproc_pipe_new(ends, false), 0);
+    ck_assert_int_eq(mproc_conn_send(ends[1], &item, sizeof item, 1), 0);
+    ck_assert_int_eq(mproc_conn_close(ends[0]), 0);
+    ck_assert_int_eq(mproc_conn_send(ends[1], &item, sizeof item, 1), MPROC_ECLOSED);
+    ck_assert_int_eq(mproc_conn_close(ends[1]), 0);
+    ck_assert_int_eq(mproc_ring_put(ring, &item, 1), 0);
+    ck_assert_int_eq(mproc_ring_get(ring, &item, 1), 0);
+    ck_assert_int_eq(mproc_ring_get(ring, &item, 0.01), MPROC_ETIMEDOUT);
+    ck_assert_int_eq(mproc_ring_free(ring), 0);
+}
+
+static void use_a_pool(void) {
+    int in[4] = {0}, out[4] = {1, 1, 1, 1};
+    mproc_pool *pool = mproc_pool_new(2);
+    ck_assert_ptr_nonnull(pool);
+    ck_assert_int_eq(mproc_pool_apply(pool, dies_in_worker, NULL, 0, NULL, 0), MPROC_ECRASHED);
+    ck_assert_int_eq(mproc_pool_map(pool, compares_signals_in_worker, in, 4, sizeof *in, out, sizeof *out),
+                     0);
+    for (int i = 0; i < 4; i++) ck_assert_int_eq(out[i], 0); /* one of them in the dead worker's place */
+    ck_assert_int_eq(mproc_pool_close(pool), 0);
+    ck_assert_int_eq(mproc_pool_join(pool, 10 * SLOW), 0);
+    ck_assert_int_eq(mproc_pool_free(pool), 0);
+    pool = mproc_pool_new(1);
+    ck_assert_int_eq(mproc_pool_terminate(pool), 0);
+    ck_assert_int_eq(mproc_pool_free(pool), 0);
+}
+
+static void use_detached_child(int *seen) {
+    POKE(seen, 0);
+    pid_t pid = mproc_fork_detached();
+    if (pid == 0) {
+        POKE(seen, 1 + different_signal(&signals_before));
+        mproc_exit(0);
+    }
+    ck_assert_int_gt(pid, 0);
+    EVENTUALLY(PEEK(seen) != 0);
+    ck_assert_int_eq(PEEK(seen), 1);
+}
+
+static void use_processes(void) {
+    mproc_process p, *list[1] = {&p};
+    start(&p, compares_signals, NULL);
+    ck_assert_int_eq(mproc_process_wait_any(list, 1, 10 * SLOW), 0);
+    ck_assert_int_eq(finish(&p), 0);
+    start(&p, sleeps, NULL);
+    ck_assert_int_eq(mproc_process_join(&p, 0.01), MPROC_ETIMEDOUT);
+    kill_and_finish(&p);
+}
+
+START_TEST(signal_state_is_left_alone_by_all_objects_and_loops) {
+    for (int all = 0; all <= 1; all++) {
+        int *seen = shared_ints();
+        sigset_t mask;
+        sigfillset(&mask);
+        signal(SIGUSR1, leaves_with_1);
+        signal(SIGPIPE, SIG_DFL);
+        if (all) pthread_sigmask(SIG_BLOCK, &mask, NULL);
+        record_signals(&signals_before);
+        LEFT_ALONE(use_synchronisation());
+        LEFT_ALONE(use_a_pipe_and_a_ring());
+        LEFT_ALONE(use_processes());
+        LEFT_ALONE(use_detached_child(&seen[1]));
+        LEFT_ALONE(use_a_pool());
+        LEFT_ALONE(ck_assert_int_eq(mproc_parallel_for(8, 2, compares_signals_in_loop, seen), 0));
+        ck_assert_int_eq(PEEK(seen), 0);
+        ck_assert(no_children());
+    }
+}
+END_TEST
+
+/* nor do signals hurt those calls that wait for the processes they make. */
+static void counts_in_loop(size_t i, void *count) {
+    (void)i;
+    BUMP((int *)count);
+}
+
+START_TEST(signals_do_not_hurt_what_starts_processes) {
+    int *count = shared_ints(), rounds = (int)(40 / SLOW), code, five = 5;
+    first_use();
+    signal_storm((long)(5000 * SLOW));
+    for (int i = 0; i < rounds; i++) {
+        mproc_process p;
+        start(&p, returns, &five);
+        ck_assert_int_eq(finish(&p), 5);
+        pid_t pid = mproc_fork();
+        if (pid == 0) mproc_exit(6);
+        ck_assert_int_eq(mproc_wait(pid, &code, MPROC_FOREVER), 0);
+        ck_assert_int_eq(code, 6);
+        pid = mproc_fork_detached();
+        if (pid == 0) mproc_exit(BUMP(&count[1]) < 0);
+        ck_assert_int_gt(pid, 0);
+        mproc_pool *pool = mproc_pool_new(1);
+        ck_assert_ptr_nonnull(pool);
+        ck_assert_int_eq(mproc_pool_apply(pool, has_no_stdio, NULL, 0, NULL, 0), MPROC_EFAILED);
+        ck_assert_int_eq(mproc_pool_free(pool), 0);
+        ck_assert_int_eq(mproc_parallel_for(10, 2, counts_in_loop, count), 0);
+        ck_assert_int_eq(PEEK(count), 10 * (i + 1));
+        ck_assert(no_children());
+    }
+    signal_storm(0);
+    EVENTUALLY(PEEK(&count[1]) == rounds);
 }
 END_TEST
 
@@ -1846,6 +2019,40 @@ START_TEST(join_beside_a_handler_that_takes_all) {
         ck_assert_int_eq(mproc_process_close(&p), 0);
     }
     ck_assert_uint_eq(active(), 0);
+}
+END_TEST
+
+/* pools and loops, whose children these are, are no worse for it */
+static void counts_and_dies_at_three(size_t i, void *count) {
+    BUMP((int *)count);
+    if (i == 3) raise(SIGKILL);
+}
+
+START_TEST(pools_and_loops_where_somebody_else_takes_statuses) {
+    void (*const handlers[])(int) = {SIG_IGN, SIG_DFL, takes_all};
+    for (int way = 0; way < 3; way++) {
+        struct sigaction action = {.sa_handler = handlers[way], .sa_flags = way == 1 ? SA_NOCLDWAIT : 0};
+        ck_assert_int_eq(sigaction(SIGCHLD, &action, NULL), 0);
+        int *count = shared_ints();
+        mproc_pool *pool = mproc_pool_new(2);
+        ck_assert_ptr_nonnull(pool);
+        for (int i = 0; i < 3; i++) {
+            ck_assert_int_eq(mproc_pool_apply(pool, has_no_stdio, NULL, 0, NULL, 0), MPROC_EFAILED);
+            ck_assert_int_eq(mproc_pool_apply(pool, dies_in_worker, NULL, 0, NULL, 0), MPROC_ECRASHED);
+        }
+        ck_assert_int_eq(mproc_pool_close(pool), 0);
+        TAKES(0, 1, ck_assert_int_eq(mproc_pool_join(pool, 10 * SLOW), 0));
+        ck_assert_int_eq(mproc_pool_free(pool), 0);
+        ck_assert_ptr_nonnull(pool = mproc_pool_new(1));
+        TAKES(0, 1, ck_assert_int_eq(mproc_pool_free(pool), 0));
+        TAKES(0, 1, ck_assert_int_eq(mproc_parallel_for(50, 3, counts_in_loop, count), 0));
+        ck_assert_int_eq(PEEK(count), 50);
+        TAKES(0, 1,
+              ck_assert_int_eq(mproc_parallel_for(50, 3, counts_and_dies_at_three, count), MPROC_ECRASHED));
+        ck_assert_int_eq(PEEK(count), 100);
+        ck_assert(no_children());
+        ck_assert_uint_eq(active(), 0);
+    }
 }
 END_TEST
 
@@ -2119,42 +2326,41 @@ START_TEST(cpu_count_honours_the_cgroup_quota) {
 }
 END_TEST
 
-SUITE_MAIN("process", main_program_is_the_main_process, not_started_is_not_alive_and_refuses_calls,
-           alive_and_active_from_start_to_join, child_sees_its_name_pid_parent_and_one_thread,
-           child_receives_its_arguments_and_answers_over_a_queue,
-           arguments_of_any_size_are_seen_as_they_were_at_start,
-           daemon_flag_is_false_unless_set_and_seen_in_the_child, default_names_count_up,
-           name_may_lie_in_memory_that_changes_after_start, run_gets_the_embedding_struct,
-           grandchild_notices_the_death_of_its_parent, sibling_does_not_hide_the_death_of_the_parent,
-           children_start_children_in_depth_first_order, nothing_grows_with_the_generations,
-           child_passes_a_queue_on_to_a_grandchild, child_makes_its_own_queue_and_daemon,
-           long_lived_child_serves_requests_until_told_to_quit, join_with_timeout_zero_polls,
-           join_within_another_wait_keeps_what_that_says, negative_timeout_joins_for_ever,
-           join_keeps_its_timeout, waiting_costs_no_cpu, join_again_is_0_at_once,
-           is_alive_collects_the_exit_code, interrupted_join_goes_on,
-           grandchild_with_inherited_fds_does_not_delay_join, child_that_execs_is_timed_right,
-           death_by_signal_is_minus_the_signal, child_that_handles_the_signal_chooses_its_code,
-           child_that_ignores_sigterm_needs_kill, stopped_child_is_alive_until_killed,
-           stop_and_continue_are_not_an_end, hundred_terminated_right_after_start, no_signal_after_join,
-           recycled_pid_gets_no_signal, recycled_pid_gets_no_signal_where_no_pidfd_tells,
-           recycled_pid_is_not_the_parent, exit_code_by_return_and_by_every_exit,
-           exit_code_of_deaths_ignores_the_core_flag, text_of_a_failing_child_is_flushed,
-           thread_of_a_child_does_not_delay_its_end, works_with_closed_stdio_and_stays_off_its_numbers,
-           works_with_stdout_to_a_broken_pipe, child_may_close_its_stdio,
-           fd_becomes_readable_at_the_end_and_stays_so, wait_any_gives_the_lowest_that_ended_and_joins_none,
-           wait_any_serves_many, wait_any_rests_where_descriptors_are_fewer,
-           sentinel_of_one_that_was_collected, wait_any_leaves_nothing_of_what_others_join,
-           wait_any_refuses_what_is_no_child_of_mine, close_is_refused_while_running_and_final_afterwards,
-           close_collects_an_ended_child_that_nobody_joined, two_hundred_rounds_leave_nothing,
-           forgotten_children_are_collected_by_active_children,
-           forgotten_children_are_collected_by_later_starts, no_zombie_by_any_way_to_end,
-           active_children_respects_the_capacity, hundred_children_all_end_with_0,
-           children_do_not_inherit_fds_of_their_siblings, refused_fork_leaves_nothing_and_may_be_tried_again,
-           too_few_fds_are_an_error_that_leaves_nothing, works_where_pidfds_are_refused,
-           signal_state_of_the_caller_is_left_alone, join_where_the_kernel_drops_the_status,
-           join_where_somebody_else_took_the_status, join_beside_a_handler_that_takes_all,
-           null_nan_and_no_function_are_refused, double_start_is_refused, only_the_parent_may_join_and_signal,
-           scribbled_pid_sends_no_signal_elsewhere, threads_join_the_same_child,
-           eight_threads_start_and_join_their_own, join_beside_active_children_gets_the_exit_code,
-           cpu_count_honours_the_affinity, cpu_count_honours_the_cgroup_quota,
-           odd_timeouts_of_every_way_to_wait)
+SUITE_MAIN(
+    "process", main_program_is_the_main_process, not_started_is_not_alive_and_refuses_calls,
+    alive_and_active_from_start_to_join, child_sees_its_name_pid_parent_and_one_thread,
+    child_receives_its_arguments_and_answers_over_a_queue,
+    arguments_of_any_size_are_seen_as_they_were_at_start,
+    daemon_flag_is_false_unless_set_and_seen_in_the_child, default_names_count_up,
+    name_may_lie_in_memory_that_changes_after_start, run_gets_the_embedding_struct,
+    grandchild_notices_the_death_of_its_parent, sibling_does_not_hide_the_death_of_the_parent,
+    children_start_children_in_depth_first_order, nothing_grows_with_the_generations,
+    child_passes_a_queue_on_to_a_grandchild, child_makes_its_own_queue_and_daemon,
+    long_lived_child_serves_requests_until_told_to_quit, join_with_timeout_zero_polls,
+    join_within_another_wait_keeps_what_that_says, negative_timeout_joins_for_ever, join_keeps_its_timeout,
+    waiting_costs_no_cpu, join_again_is_0_at_once, is_alive_collects_the_exit_code, interrupted_join_goes_on,
+    grandchild_with_inherited_fds_does_not_delay_join, child_that_execs_is_timed_right,
+    death_by_signal_is_minus_the_signal, child_that_handles_the_signal_chooses_its_code,
+    child_that_ignores_sigterm_needs_kill, stopped_child_is_alive_until_killed,
+    stop_and_continue_are_not_an_end, hundred_terminated_right_after_start, no_signal_after_join,
+    recycled_pid_gets_no_signal, recycled_pid_gets_no_signal_where_no_pidfd_tells,
+    recycled_pid_is_not_the_parent, exit_code_by_return_and_by_every_exit,
+    exit_code_of_deaths_ignores_the_core_flag, text_of_a_failing_child_is_flushed,
+    thread_of_a_child_does_not_delay_its_end, works_with_closed_stdio_and_stays_off_its_numbers,
+    works_with_stdout_to_a_broken_pipe, child_may_close_its_stdio,
+    fd_becomes_readable_at_the_end_and_stays_so, wait_any_gives_the_lowest_that_ended_and_joins_none,
+    wait_any_serves_many, wait_any_rests_where_descriptors_are_fewer, sentinel_of_one_that_was_collected,
+    wait_any_leaves_nothing_of_what_others_join, wait_any_refuses_what_is_no_child_of_mine,
+    close_is_refused_while_running_and_final_afterwards, close_collects_an_ended_child_that_nobody_joined,
+    two_hundred_rounds_leave_nothing, forgotten_children_are_collected_by_active_children,
+    forgotten_children_are_collected_by_later_starts, no_zombie_by_any_way_to_end,
+    active_children_respects_the_capacity, hundred_children_all_end_with_0,
+    children_do_not_inherit_fds_of_their_siblings, refused_fork_leaves_nothing_and_may_be_tried_again,
+    too_few_fds_are_an_error_that_leaves_nothing, works_where_pidfds_are_refused,
+    signal_state_of_the_caller_is_left_alone, signal_state_is_left_alone_by_all_objects_and_loops,
+    signals_do_not_hurt_what_starts_processes, pools_and_loops_where_somebody_else_takes_statuses,
+    join_where_the_kernel_drops_the_status, join_where_somebody_else_took_the_status,
+    join_beside_a_handler_that_takes_all, null_nan_and_no_function_are_refused, double_start_is_refused,
+    only_the_parent_may_join_and_signal, scribbled_pid_sends_no_signal_elsewhere, threads_join_the_same_child,
+    eight_threads_start_and_join_their_own, join_beside_active_children_gets_the_exit_code,
+    cpu_count_honours_the_affinity, cpu_count_honours_the_cgroup_quota, odd_timeouts_of_every_way_to_wait)
