@@ -177,6 +177,11 @@ static int nothing(const void *arg, void *result) {
     return 0;
 }
 
+static void nothing_in_loop(size_t i, void *ctx) {
+    (void)i;
+    (void)ctx;
+}
+
 START_TEST(children_of_the_application_are_left_to_it) {
     int status = 0, six = 6;
     pid_t plain = fork();
@@ -197,6 +202,7 @@ START_TEST(children_of_the_application_are_left_to_it) {
     ck_assert_int_eq(mproc_pool_apply(pool, nothing, NULL, 0, NULL, 0), 0);
     ck_assert_int_eq(mproc_pool_free(pool), 0);
     if (mproc_fork_detached() == 0) mproc_exit(0);
+    ck_assert_int_eq(mproc_parallel_for(4, 2, nothing_in_loop, NULL), 0);
     ck_assert_int_eq(waitpid(plain, &status, WNOHANG), plain);
     ck_assert_int_eq(WEXITSTATUS(status), 7);
 }
@@ -543,6 +549,10 @@ static void *makes_and_frees(void *arg) {
         mproc_queue *queue = mproc_queue_new(4);
         mproc_pool *pool = mproc_pool_new(1);
         mproc_file *file = mproc_file_open(path);
+        mproc_conn *ends[2];
+        mproc_pipe_new(ends, true);
+        if (mproc_fork_detached() == 0) _exit(0);
+        mproc_parallel_for(2, 2, nothing_in_loop, NULL);
         mproc_process p = {.target = returns_zero};
         mproc_process_start(&p);
         mproc_queue_put(queue, "x", 1, 0);
@@ -551,6 +561,7 @@ static void *makes_and_frees(void *arg) {
         mproc_file_lock(file, 1);
         mproc_process_join(&p, 10);
         mproc_process_close(&p);
+        for (int i = 0; i < 2; i++) mproc_conn_close(ends[i]);
         mproc_file_close(file);
         mproc_pool_free(pool);
         mproc_queue_free(queue);
