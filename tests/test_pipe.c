@@ -668,6 +668,59 @@ START_TEST(x12_the_end_beside_many_siblings) {
 }
 END_TEST
 
+/* Threads that start children beside each other: none of these keeps the pipe of another thread's child open.
+ */
+enum { STARTERS = 8, STARTS = 8 };
+static mproc_event *may_leave;
+static mproc_process lingerers[STARTERS][STARTS];
+
+static int lingers(void *arg) {
+    (void)arg;
+    return mproc_event_wait(may_leave, 25 * SLOW);
+}
+static int sends_its_pid(void *end) {
+    int pid = (int)getpid();
+    return mproc_conn_send(end, &pid, sizeof pid, 5 * SLOW);
+}
+static void *starts_senders(void *arg) {
+    for (int i = 0; i < STARTS; i++) {
+        int pid = 0;
+        mproc_conn *pair[2];
+        mproc_process sender = {.target = sends_its_pid}, *lingerer = (mproc_process *)arg + i;
+        MUST_EQ(mproc_pipe_new(pair, false), 0);
+        sender.arg = pair[1];
+        lingerer->target = lingers;
+        MUST_EQ(mproc_process_start(&sender), 0);
+        MUST_EQ(mproc_process_start(lingerer), 0);
+        MUST_EQ(mproc_conn_close(pair[1]), 0);
+        MUST_EQ(mproc_conn_recv(pair[0], &pid, sizeof pid, 5 * SLOW), sizeof pid);
+        MUST_EQ(pid, sender.pid);
+        MUST_EQ(mproc_process_join(&sender, 5 * SLOW), 0);
+        MUST_EQ(mproc_conn_recv(pair[0], &pid, sizeof pid, 2 * SLOW), MPROC_ECLOSED);
+        MUST_EQ(mproc_conn_close(pair[0]), 0);
+    }
+    return NULL;
+}
+
+START_TEST(x26_the_end_of_the_sender_beside_other_threads_children) {
+    pthread_t threads_[STARTERS];
+    ck_assert_ptr_nonnull(may_leave = mproc_event_new());
+    for (int i = 0; i < STARTERS; i++)
+        ck_assert_int_eq(pthread_create(&threads_[i], NULL, starts_senders, lingerers[i]), 0);
+    for (int i = 0; i < STARTERS; i++) ck_assert_int_eq(pthread_join(threads_[i], NULL), 0);
+    for (int i = 0; i < STARTERS * STARTS; i++)
+        ck_assert(mproc_process_is_alive(&lingerers[i / STARTS][i % STARTS]));
+    ck_assert_int_eq(mproc_event_set(may_leave), 0);
+    for (int i = 0; i < STARTERS * STARTS; i++) {
+        mproc_process *p = &lingerers[i / STARTS][i % STARTS];
+        ck_assert_int_eq(mproc_process_join(p, 5 * SLOW), 0);
+        ck_assert_int_eq(p->exitcode, 0);
+        ck_assert_int_eq(mproc_process_close(p), 0);
+    }
+    ck_assert_int_eq(mproc_event_free(may_leave), 0);
+}
+END_TEST
+
 /* What the maker did with an end before it handed it to a child does not make the child a mere heir. */
 START_TEST(pipe_the_makers_own_use_does_not_end_it_for_its_child) {
     int n = 1;
@@ -1853,4 +1906,5 @@ SUITE_MAIN("pipe", pipe_01_06_x41_echo_of_every_size, x41_a_message_of_two_gib_a
            wait_the_fds_of_both_kinds_of_ends, p5_pipe_made_after_the_worker, p5_pipe_whose_maker_has_ended,
            pipe_21_22_an_end_sent_through_a_pipe, pipe_24_descriptors_and_memory_come_back,
            memory_of_unread_messages_comes_back, memory_of_messages_of_the_dead_comes_back,
-           memory_of_a_pipe_that_is_just_closed, x19_no_descriptors_left, pipe_19_x38_what_is_not_an_end)
+           memory_of_a_pipe_that_is_just_closed, x19_no_descriptors_left, pipe_19_x38_what_is_not_an_end,
+           x26_the_end_of_the_sender_beside_other_threads_children)
