@@ -83,6 +83,38 @@ START_TEST(who_waits_for_what) {
 }
 END_TEST
 
+/* BARR-15, LOCK-08: what others do shows as well. */
+static mproc_lock *held_lock;
+static mproc_rlock *held_rlock;
+static int holds_and_waits(void *barrier) {
+    if (mproc_lock_acquire(held_lock, 10) != 0 || mproc_rlock_acquire(held_rlock, 10) != 0) return 1;
+    int place = mproc_barrier_wait(barrier, 20);
+    return mproc_lock_release(held_lock) != 0 || mproc_rlock_release(held_rlock) != 0 || place != 0;
+}
+
+START_TEST(what_another_process_holds_and_waits_for) {
+    held_lock = mproc_lock_new();
+    held_rlock = mproc_rlock_new();
+    mproc_barrier *barrier = mproc_barrier_new(2);
+    mproc_process p = {.target = holds_and_waits, .arg = barrier};
+    ck_assert_int_eq(mproc_process_start(&p), 0);
+    double give_up = now() + 10 * SLOW;
+    for (dump(); !shows("barrier", (void *)barrier, " 1 of 2 parties") && now() < give_up; dump()) nap(0.001);
+    SHOWS("barrier", (void *)barrier, " 1 of 2 parties");
+    char held[64];
+    snprintf(held, sizeof held, ", held by thread %d", (int)p.pid);
+    SHOWS("lock", (void *)held_lock, held);
+    SHOWS("rlock", (void *)held_rlock, held);
+    ck_assert_int_eq(mproc_barrier_wait(barrier, 10), 1);
+    ck_assert_int_eq(mproc_process_join(&p, 10), 0);
+    ck_assert_int_eq(p.exitcode, 0);
+    dump();
+    SHOWS("barrier", (void *)barrier, " 0 of 2 parties");
+    SHOWS("lock", (void *)held_lock, "");
+    SHOWS("rlock", (void *)held_rlock, "");
+}
+END_TEST
+
 static int joins_one_that_waits(void *lock) {
     mproc_process p = {.target = waits_for_lock, .arg = lock};
     return mproc_process_start(&p) == 0 && mproc_process_join(&p, 20) == 0 ? p.exitcode : 1;
@@ -263,4 +295,4 @@ END_TEST
 
 SUITE_MAIN("dump", anothers_queue_amid_a_call, objects_freed_while_it_lists, objects_freed_while_it_prints,
            objects_and_what_they_hold, who_waits_for_what, pipes_that_somebody_has, who_joins_whom,
-           a_pool_at_work)
+           a_pool_at_work, what_another_process_holds_and_waits_for)

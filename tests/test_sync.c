@@ -1129,6 +1129,24 @@ START_TEST(evnt_03_set_by_another_process) {
 }
 END_TEST
 
+static int wait_and_clear(void *arg) {
+    (void)arg;
+    MUST(mproc_event_is_set(event));
+    MUST_EQ(mproc_event_wait(event, 0), 0);
+    return mproc_event_clear(event);
+}
+
+START_TEST(evnt_09_cleared_by_another_process) {
+    begin();
+    event = mproc_event_new();
+    ck_assert_int_eq(mproc_event_set(event), 0);
+    ck_assert_int_eq(ended(spawn(wait_and_clear, NULL)), 0);
+    ck_assert(!mproc_event_is_set(event));
+    ck_assert_int_eq(mproc_event_wait(event, 0), MPROC_ETIMEDOUT);
+    ck_assert_int_eq(mproc_event_free(event), 0);
+}
+END_TEST
+
 static int wait_thrice(void *arg) {
     (void)arg;
     for (int i = 1; i <= 3; i++) {
@@ -1422,6 +1440,31 @@ START_TEST(cond_07_wait_for_goes_on_until_it_is_so) {
     TAKES(0, 0.05,
           ck_assert_int_eq(mproc_condition_wait_for(condition, state_is, &never, 0), MPROC_ETIMEDOUT));
     ck_assert_int_eq(mproc_condition_release(condition), 0);
+    ck_assert_int_eq(mproc_condition_free(condition), 0);
+}
+END_TEST
+
+static int wait_for_state_in_a_storm(void *arg) {
+    signal_storm(10000);
+    int code = wait_for_state(arg);
+    signal_storm(0);
+    return code;
+}
+
+START_TEST(x01_cond_08_wait_for_beside_signals) {
+    double timeout = 0.5, for_ever = MPROC_FOREVER;
+    begin_condition();
+    ck_assert_int_eq(ended(spawn(wait_for_state_in_a_storm, &timeout)), ETIMEDOUT);
+    pid_t pid = spawn(wait_for_state_in_a_storm, &for_ever);
+    acquire_when_asleep(2);
+    ck_assert_int_eq(mproc_condition_release(condition), 0);
+    nap(0.1); /* ten interruptions */
+    ck_assert(!process_gone(pid));
+    ck_assert_int_eq(mproc_condition_acquire(condition, MPROC_FOREVER), 0);
+    POKE(&said[STATE], 4);
+    ck_assert_int_eq(mproc_condition_notify(condition, 1), 0);
+    ck_assert_int_eq(mproc_condition_release(condition), 0);
+    TAKES(0, 0.3, ck_assert_int_eq(ended(pid), 0));
     ck_assert_int_eq(mproc_condition_free(condition), 0);
 }
 END_TEST
@@ -2503,10 +2546,11 @@ SUITE_MAIN("sync", sem_04_10_evnt_01_cond_06_lock_11_13_x59_timeouts,
            sem_13_many_blocked_acquirers, x33_killed_inside_a_semaphore,
            sem_a_stopped_waiter_keeps_nothing_back, x06_release_from_a_signal_handler,
            x06_set_from_a_signal_handler, evnt_01_02_04_set_and_clear, evnt_03_set_by_another_process,
-           evnt_05_09_all_waiters_each_time, evnt_06_set_then_clear_wakes_all_who_waited,
-           evnt_07_waits_end_independently, evnt_ping_pong_loses_no_wake_up, cond_01_02_notify_wakes_one,
-           cond_03_04_05_notify_all_and_n, cond_06_timed_out_holds_the_lock_again,
-           cond_07_wait_for_goes_on_until_it_is_so, cond_08_wait_for_counts_all_its_time,
+           evnt_09_cleared_by_another_process, evnt_05_09_all_waiters_each_time,
+           evnt_06_set_then_clear_wakes_all_who_waited, evnt_07_waits_end_independently,
+           evnt_ping_pong_loses_no_wake_up, cond_01_02_notify_wakes_one, cond_03_04_05_notify_all_and_n,
+           cond_06_timed_out_holds_the_lock_again, cond_07_wait_for_goes_on_until_it_is_so,
+           cond_08_wait_for_counts_all_its_time, x01_cond_08_wait_for_beside_signals,
            cond_10_x39_not_without_the_lock, cond_11_the_notified_wake_after_the_release,
            cond_13_a_given_lock_is_shared, cond_14_a_child_that_only_acquires_and_releases,
            x34_killed_waiters_and_notify, x34_killed_waiter_whose_number_comes_again,
