@@ -50,8 +50,8 @@
        Queue                      mproc.h:463   mproc.h:3100
        Ring                       mproc.h:518   mproc.h:4255
        Pool                       mproc.h:543   mproc.h:4477
-       Files                      mproc.h:676   mproc.h:6452
-       Dump                       mproc.h:711   mproc.h:7009
+       Files                      mproc.h:676   mproc.h:6460
+       Dump                       mproc.h:711   mproc.h:7017
        Platform                                 mproc.h:728
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -5797,6 +5797,15 @@ MPROC__FN bool mproc__future_enter(mproc_future *f, const void **before) {
     return false;
 }
 
+/* Ends such a call: runs the callbacks that are due, one of which may free the future; the pool, which is
+   looked at until the end, nobody may. */
+MPROC__FN void mproc__future_leave(mproc_pool *pool, const void *before) {
+    const void *used = mproc__uses(pool);
+    mproc__waits_on(before);
+    mproc__pool_turn(pool);
+    mproc__uses(used);
+}
+
 /* What get and wait have in common: one says what came of the task, the other only that it is done. */
 MPROC__FN int mproc__future_end(mproc_future *f, void *result, double timeout, bool get) {
     int64_t deadline;
@@ -5806,8 +5815,7 @@ MPROC__FN int mproc__future_end(mproc_future *f, void *result, double timeout, b
     int error = mproc__future_await(f, deadline);
     mproc__future_look(f);
     if (error == 0 && get) error = mproc__item_take(f, 0, result, mproc__future_error(f));
-    mproc__waits_on(before);
-    mproc__pool_turn(pool); /* last: a callback may free the future */
+    mproc__future_leave(pool, before);
     return error;
 }
 
@@ -5827,8 +5835,7 @@ MPROC_DEF int mproc_future_code(mproc_future *future) {
     if (!mproc__future_enter(future, &before)) return MPROC_EINVAL;
     mproc_pool *pool = future->pool;
     int code = mproc__future_look(future) ? future->single.code : MPROC_EAGAIN;
-    mproc__waits_on(before);
-    mproc__pool_turn(pool);
+    mproc__future_leave(pool, before);
     return code;
 }
 
@@ -5851,8 +5858,7 @@ MPROC_DEF int mproc_future_cancel(mproc_future *future) {
         error = mproc__future_await(future, mproc__now() + MPROC__SLICE);
     }
     if (mproc__future_look(future)) error = mproc__future_error(future) == MPROC_ECANCELED ? 0 : -EALREADY;
-    mproc__waits_on(before);
-    mproc__pool_turn(pool);
+    mproc__future_leave(pool, before);
     return error;
 }
 
@@ -6032,9 +6038,9 @@ MPROC_DEF int mproc_pool_map(mproc_pool *pool, mproc_task task, const void *in, 
         if (failed == 0) failed = error;
         if (pool->options.progress != NULL) mproc_progress(stderr, pool->progress, it.index, n);
     }
-    mproc__uses(before);
     pthread_mutex_destroy(&it.lock);
     mproc__pool_turn(pool);
+    mproc__uses(before);
     return failed != 0 ? failed : error;
 }
 
@@ -6249,9 +6255,11 @@ MPROC__FN bool mproc__pool_is_over(void *pool) { return MPROC__LOAD(&((mproc_poo
 
 /* Waits until nothing of the pool runs any more. */
 MPROC__FN int mproc__pool_await_end(mproc_pool *pool, int64_t deadline) {
+    const void *before = mproc__uses(pool);
     int error = mproc__pool_wait(pool, pool, &pool->watch, mproc__pool_is_over, pool, deadline);
     if (error == 0) mproc__pool_bury(pool, MPROC__NEVER);
     mproc__pool_turn(pool);
+    mproc__uses(before);
     return error;
 }
 

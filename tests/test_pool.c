@@ -3033,6 +3033,44 @@ START_TEST(an_idle_worker_leaves_at_once) {
 }
 END_TEST
 
+/* A call that has what it waited for looks for callbacks yet, and so at its pool: that is not freed before.
+ */
+static int free_when_told(void *arg) {
+    await(&board->code, 1);
+    SET(board->counter, -mproc_pool_free(arg));
+    return 0;
+}
+static void let_it_be(mproc_future *future, void *ctx) { (void)future, (void)ctx; }
+START_TEST(free_beside_the_last_look_of_a_call) {
+    for (int joins = 0; joins < 2; joins++) {
+        new_board();
+        mproc_pool *pool = pool_of(1), *other = pool_of(1);
+        mproc_process freer = {.target = free_when_told, .arg = pool};
+        ck_assert_int_eq(mproc_process_start(&freer), 0);
+        mproc_future *late = begin(other, gate, 0, 0);
+        ck_assert_int_eq(mproc_future_on_done(late, let_it_be, NULL), 0);
+        struct call call = {.function = joins ? join_call : get_call, .pool = pool};
+        call.future = begin(pool, square, 3, sizeof(int));
+        ck_assert_int_eq(mproc_future_wait(call.future, MPROC_FOREVER), 0);
+        ck_assert_int_eq(mproc_pool_terminate(pool), 0);
+        pthread_mutex_lock(&mproc__self.lock); /* to learn that the pool is over it needs this */
+        call_begin(&call);
+        EVENTUALLY(call_blocks(&call));
+        SET(board->counter, -1);
+        POKE(&board->code, 1);
+        EVENTUALLY(GET(board->counter) != -1);
+        pthread_mutex_unlock(&mproc__self.lock);
+        ck_assert_int_eq(GET(board->counter), -MPROC_EBUSY);
+        ck_assert_int_eq(call_end(&call), joins ? 0 : 9);
+        ck_assert_int_eq(mproc_process_join(&freer, MPROC_FOREVER), 0);
+        SET(board->open, 1);
+        ck_assert_int_eq(finish(late, NULL), 0);
+        free_pool(other);
+        free_pool(pool);
+    }
+}
+END_TEST
+
 /* The end of a pool finds workers that leave, are replaced, or were killed a moment ago: nobody is made anew,
    nothing is left, and no call minds. */
 START_TEST(ended_while_workers_are_replaced) { /* EXEC-24, EXEC-35, EXEC-36 */
@@ -3550,9 +3588,9 @@ SUITE_MAIN(
     what_a_task_prints_comes_out, submission_from_an_exit_handler, program_killed, program_killed_at_random,
     program_and_supervisor_killed_at_once, control_c, control_c_handled_by_the_program, null_and_garbage,
     a_supervisors_pid_given_anew, only_a_workers_own_thread_runs_tasks, a_task_that_returns_in_a_child_too,
-    free_while_a_result_is_copied, a_future_of_the_dead_while_its_result_is_copied,
-    future_free_while_another_cancels, free_with_a_map_that_takes_results,
-    tasks_that_wait_for_each_other_too_deep, a_task_that_waits_with_a_timeout,
-    no_room_for_a_replacement_after_close, ended_while_workers_are_replaced, ended_while_big_data_moves,
-    odd_timeouts, each_way_to_wait_rests_and_outlasts_signals, task_timeout_of_any_length,
-    map_of_a_million_tiny_items)
+    free_while_a_result_is_copied, free_beside_the_last_look_of_a_call,
+    a_future_of_the_dead_while_its_result_is_copied, future_free_while_another_cancels,
+    free_with_a_map_that_takes_results, tasks_that_wait_for_each_other_too_deep,
+    a_task_that_waits_with_a_timeout, no_room_for_a_replacement_after_close, ended_while_workers_are_replaced,
+    ended_while_big_data_moves, odd_timeouts, each_way_to_wait_rests_and_outlasts_signals,
+    task_timeout_of_any_length, map_of_a_million_tiny_items)
