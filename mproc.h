@@ -50,8 +50,8 @@
        Queue                      mproc.h:463   mproc.h:3100
        Ring                       mproc.h:518   mproc.h:4255
        Pool                       mproc.h:543   mproc.h:4477
-       Files                      mproc.h:676   mproc.h:6460
-       Dump                       mproc.h:711   mproc.h:7017
+       Files                      mproc.h:676   mproc.h:6466
+       Dump                       mproc.h:711   mproc.h:7023
        Platform                                 mproc.h:728
        Arena                                    mproc.h:1151
        This process                             mproc.h:1537
@@ -5768,16 +5768,22 @@ MPROC__FN bool mproc__worker_runs_own(mproc_future *f) {
     if (me == NULL || mproc__worker_is_deep(f->pool)) return false;
     uint64_t word = MPROC__LOAD(&f->word);
     if (mproc__state(word) != MPROC__READY || !mproc__worker_claim(me, f, word)) return false;
+    const void *before = mproc__waits_on(f);
     mproc__worker_run(me, f, UINT32_MAX);
+    mproc__waits_on(before); /* what the task waited for has taken its place */
     return true;
 }
 
 MPROC__FN bool mproc__future_done(void *f) { return mproc__is_done((const mproc_future *)f); }
 
-/* Waits until f is done. 0, MPROC_ETIMEDOUT, -EDEADLK, or why it never will be. */
+/* Waits until f is done. 0, MPROC_ETIMEDOUT, -EDEADLK, or why it never will be. While this thread ran its
+   task, which waited for something else, who freed f did not see that we are at it. */
 MPROC__FN int mproc__future_await(mproc_future *f, int64_t deadline) {
-    if (mproc__is_done(f)) return 0;
-    if (deadline != 0 && (mproc__worker_runs_own(f) || mproc__pool_spin(mproc__future_done, f))) return 0;
+    uint64_t word = MPROC__LOAD(&f->word);
+    if (mproc__state(word) == MPROC__DONE) return 0;
+    if (deadline != 0 && mproc__worker_runs_own(f))
+        return mproc__is_future(f) && MPROC__LOAD(&f->word) >> 32 == word >> 32 ? 0 : MPROC_EINVAL;
+    if (deadline != 0 && mproc__pool_spin(mproc__future_done, f)) return 0;
     return mproc__pool_wait(f->pool, f, &f->wake, mproc__future_done, f, deadline);
 }
 

@@ -3071,6 +3071,44 @@ START_TEST(free_beside_the_last_look_of_a_call) {
 }
 END_TEST
 
+/* A task waits for another one, which its thread runs and which waits for something else: then a free by
+   another thread does not see the first wait, and who waited says that the future is gone. */
+static mproc_event *go_ahead;
+static int wait_for_the_free(const void *arg, void *result) {
+    (void)arg, (void)result;
+    mproc_event_wait(go_ahead, MPROC_FOREVER);
+    POKE(&board->code, 1);
+    await(&board->code, 2);
+    return 0;
+}
+static void *free_meanwhile(void *unused) {
+    mproc_event_set(go_ahead);
+    await(&board->code, 1);
+    SET(board->counter, mproc_future_free(board->future));
+    POKE(&board->code, 2);
+    return unused;
+}
+static int get_what_is_freed(const void *arg, void *result) {
+    pthread_t thread;
+    (void)arg;
+    board->future = mproc_pool_apply_async(board->pool, wait_for_the_free, NULL, 0, 4096);
+    if (board->future == NULL || pthread_create(&thread, NULL, free_meanwhile, NULL) != 0) return 1;
+    *(int *)result = mproc_future_get(board->future, NULL, MPROC_FOREVER);
+    return pthread_join(thread, NULL);
+}
+START_TEST(freed_while_its_waiter_runs_it) {
+    new_board();
+    NEED(go_ahead = mproc_event_new());
+    board->pool = pool_of(1);
+    int error = 0;
+    ck_assert_int_eq(mproc_pool_apply(board->pool, get_what_is_freed, NULL, 0, &error, sizeof error), 0);
+    ck_assert_msg(GET(board->counter) == MPROC_EBUSY ? error == 0 : error == MPROC_EINVAL, "free %d, get %d",
+                  GET(board->counter), error);
+    free_pool(board->pool);
+    ck_assert_int_eq(mproc_event_free(go_ahead), 0);
+}
+END_TEST
+
 /* The end of a pool finds workers that leave, are replaced, or were killed a moment ago: nobody is made anew,
    nothing is left, and no call minds. */
 START_TEST(ended_while_workers_are_replaced) { /* EXEC-24, EXEC-35, EXEC-36 */
@@ -3588,7 +3626,7 @@ SUITE_MAIN(
     what_a_task_prints_comes_out, submission_from_an_exit_handler, program_killed, program_killed_at_random,
     program_and_supervisor_killed_at_once, control_c, control_c_handled_by_the_program, null_and_garbage,
     a_supervisors_pid_given_anew, only_a_workers_own_thread_runs_tasks, a_task_that_returns_in_a_child_too,
-    free_while_a_result_is_copied, free_beside_the_last_look_of_a_call,
+    free_while_a_result_is_copied, free_beside_the_last_look_of_a_call, freed_while_its_waiter_runs_it,
     a_future_of_the_dead_while_its_result_is_copied, future_free_while_another_cancels,
     free_with_a_map_that_takes_results, tasks_that_wait_for_each_other_too_deep,
     a_task_that_waits_with_a_timeout, no_room_for_a_replacement_after_close, ended_while_workers_are_replaced,
