@@ -1202,7 +1202,7 @@ struct mproc__block {
 typedef struct mproc__seat {
     mproc__mutex taken; /* held by the thread: its number may be another's by and by, this tells its death */
     mproc__u64 who;     /* pid << 32 | tid; 0: not made yet */
-    uintptr_t waiting;  /* address of the object it sleeps on; pid of the child that it joins; or 0 */
+    uintptr_t waiting;  /* object it sleeps on, or future its call is at; pid of the child it joins; or 0 */
     uintptr_t getting;  /* queue it is putting to or getting from; that, or a ring it closes, plus 1: idly;
                            entry in a condition's list that is its own; generation and place in a barrier that
                            it waits in; or 0 */
@@ -1523,7 +1523,7 @@ MPROC__FN const void *mproc__uses(const void *pool) {
     return before;
 }
 
-/* Does a living thread other than this one sleep on the object? */
+/* Does a living thread other than this one sleep on the object, or is its call at that future? */
 MPROC__FN bool mproc__awaited(const void *object) {
     mproc__arena *a = mproc__shared;
     for (uint32_t i = 0, n = MPROC__LOAD(&a->seats_used); i < n; i++) {
