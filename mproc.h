@@ -3366,7 +3366,7 @@ MPROC__FN size_t mproc__queue_length(mproc_queue *q, int fd) {
     size_t n = mproc__queue_frames(q, fd);
     if (MPROC__LOAD(&q->back) == NULL && MPROC__LOAD(&q->marks) == 0 && !MPROC__LOAD(&q->careful)) return n;
     int error; /* `careful`: with get_lock held a message may be on its way from the pipe to `back` */
-    mproc__queue_get_lock(q, fd, mproc__now() + MPROC__SLICE / 2, &error);
+    mproc__queue_get_lock(q, fd, mproc__grace(0), &error);
     if (error != 0) return n; /* its holder is stopped: nearly right */
     n = mproc__queue_frames(q, fd);
     size_t marks = MPROC__LOAD(&q->marks);
