@@ -37,25 +37,25 @@
 
        Configuration              mproc.h:89
        Errors                     mproc.h:126
-       Processes                  mproc.h:152   mproc.h:2513
-       Fork helpers               mproc.h:230   mproc.h:2939
-       Locks                      mproc.h:269   mproc.h:1848
-       Recursive lock             mproc.h:307   mproc.h:2055
-       Semaphore                  mproc.h:317   mproc.h:2078
-       Event                      mproc.h:332   mproc.h:2149
-       Condition                  mproc.h:345   mproc.h:2206
-       Barrier                    mproc.h:370   mproc.h:2376
-       Shared values and arrays   mproc.h:386   mproc.h:1971
-       Pipe                       mproc.h:430   mproc.h:3934
-       Queue                      mproc.h:463   mproc.h:3100
-       Ring                       mproc.h:518   mproc.h:4255
-       Pool                       mproc.h:543   mproc.h:4477
-       Files                      mproc.h:676   mproc.h:6466
-       Dump                       mproc.h:711   mproc.h:7023
-       Platform                                 mproc.h:728
-       Arena                                    mproc.h:1151
-       This process                             mproc.h:1537
-       Ports                                    mproc.h:1691
+       Processes                  mproc.h:152   mproc.h:2514
+       Fork helpers               mproc.h:230   mproc.h:2940
+       Locks                      mproc.h:269   mproc.h:1849
+       Recursive lock             mproc.h:307   mproc.h:2056
+       Semaphore                  mproc.h:317   mproc.h:2079
+       Event                      mproc.h:332   mproc.h:2150
+       Condition                  mproc.h:345   mproc.h:2207
+       Barrier                    mproc.h:370   mproc.h:2377
+       Shared values and arrays   mproc.h:386   mproc.h:1972
+       Pipe                       mproc.h:430   mproc.h:3935
+       Queue                      mproc.h:463   mproc.h:3101
+       Ring                       mproc.h:518   mproc.h:4256
+       Pool                       mproc.h:543   mproc.h:4478
+       Files                      mproc.h:677   mproc.h:6467
+       Dump                       mproc.h:712   mproc.h:7024
+       Platform                                 mproc.h:729
+       Arena                                    mproc.h:1152
+       This process                             mproc.h:1538
+       Ports                                    mproc.h:1692
 
    It does not: run on anything but Linux; start threads; install signal handlers in your processes; create
    names in the file system (but for a moment beside a file that is updated or appended to); share memory with
@@ -168,7 +168,7 @@ struct mproc_process {
     int (*target)(void *arg);        /* runs in the child; what it returns is the exit code (low 8 bits) */
     void *arg;                       /* passed to target */
     int (*run)(mproc_process *self); /* instead of target */
-    const char *name;                /* NULL: start sets "Process-N" */
+    const char *name;                /* NULL: start sets "Process-N", which lies in this very struct */
     bool daemon;                     /* ended when the process that started it ends, however that ends */
     pid_t pid;                       /* set by start */
     int exitcode;                    /* 0..255, or minus the signal; MPROC_NO_EXITCODE until join or
@@ -562,7 +562,7 @@ typedef struct mproc_pool_options {
     unsigned max_tasks_per_worker; /* then it is replaced; 0: no limit */
     double task_timeout;           /* seconds; past it the task's worker is killed, the task gets
                                       MPROC_ETIMEDOUT; 0: none */
-    size_t backlog;                /* tasks accepted ahead of the workers; 0: 512 */
+    size_t backlog;                /* tasks accepted ahead of the workers, cancelled ones too; 0: 512 */
     const char *name;              /* NULL: "Pool-N" */
     const char *progress;          /* label of a progress bar that map draws on stderr; NULL: silent */
 } mproc_pool_options;
@@ -629,7 +629,8 @@ MPROC_DEF bool mproc_future_successful(mproc_future *future); /* done, and with 
 /* Waits, copies the result (result_size as asked for; NULL: not wanted) and returns 0 or the task's error. */
 MPROC_DEF int mproc_future_get(mproc_future *future, void *result, double timeout);
 
-/* What the task returned; after MPROC_ECRASHED the exit code of its worker, or minus the signal. */
+/* What the task returned; after MPROC_ECRASHED the exit code of its worker, or minus the signal. MPROC_EAGAIN
+   not done yet: ask before, it may be a code as well. */
 MPROC_DEF int mproc_future_code(mproc_future *future);
 
 /* A task that waits never runs; a running one's worker is killed and replaced. 0: it is cancelled, and get
