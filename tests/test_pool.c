@@ -2985,6 +2985,11 @@ static int large_map_call(struct call *call) {
     for (int i = 0; i < 64; i++) in[i] = i;
     return mproc_pool_map(call->pool, fill_after_the_first, in, 64, sizeof in[0], large_results, MIB);
 }
+static bool map_waits(const mproc_pool *pool) { /* for a task: so it has handed in all of them */
+    bool waits = false;
+    for (uint32_t i = 0; i < 64; i++) waits = waits || mproc__awaited(mproc__slot(pool, i));
+    return waits;
+}
 START_TEST(free_with_a_map_that_takes_results) {
     new_board();
     large_results = calloc(64, MIB);
@@ -2992,7 +2997,8 @@ START_TEST(free_with_a_map_that_takes_results) {
     mproc_pool *pool = pool_of(2);
     struct call call = {.function = large_map_call, .pool = pool};
     call_begin(&call);
-    EVENTUALLY(counts_of(pool).done == 63);
+    EVENTUALLY(counts_of(pool).done == 63 &&
+               map_waits(pool)); /* it may be refused what it is handing in yet */
     int error = mproc_pool_free(pool);
     ck_assert_msg(error == 0 || error == MPROC_EBUSY, "%d", error);
     if (error == 0) ck_assert(GET(call.done) || large_results[63 * MIB] == 7);
