@@ -46,12 +46,12 @@
        Condition                  mproc.h:345   mproc.h:2207
        Barrier                    mproc.h:370   mproc.h:2377
        Shared values and arrays   mproc.h:386   mproc.h:1972
-       Pipe                       mproc.h:430   mproc.h:3935
+       Pipe                       mproc.h:430   mproc.h:3941
        Queue                      mproc.h:463   mproc.h:3101
-       Ring                       mproc.h:518   mproc.h:4256
-       Pool                       mproc.h:543   mproc.h:4478
-       Files                      mproc.h:677   mproc.h:6467
-       Dump                       mproc.h:712   mproc.h:7024
+       Ring                       mproc.h:518   mproc.h:4262
+       Pool                       mproc.h:543   mproc.h:4484
+       Files                      mproc.h:677   mproc.h:6474
+       Dump                       mproc.h:712   mproc.h:7031
        Platform                                 mproc.h:729
        Arena                                    mproc.h:1152
        This process                             mproc.h:1538
@@ -3363,16 +3363,22 @@ MPROC__FN void mproc__queue_get_lock(mproc_queue *q, int fd, int64_t deadline, i
     if (*error == 0 && MPROC__LOAD(&q->unsure) && mproc__queue_recount(q, fd)) MPROC__STORE(&q->unsure, 0);
 }
 
+/* How many messages there are while nobody moves any; it stops at what is none, should the queue be freed. */
+MPROC__FN size_t mproc__queue_messages(const mproc_queue *q, int fd) {
+    size_t n = mproc__queue_frames(q, fd), marks = MPROC__LOAD(&q->marks);
+    n = n > marks ? n - marks : 0;
+    for (mproc__message *m = MPROC__LOAD(&q->back); m != NULL; m = MPROC__LOAD(&m->next), n++)
+        if (mproc__message_of(mproc__message_data(m)) != m) break;
+    return n;
+}
+
 MPROC__FN size_t mproc__queue_length(mproc_queue *q, int fd) {
     size_t n = mproc__queue_frames(q, fd);
     if (MPROC__LOAD(&q->back) == NULL && MPROC__LOAD(&q->marks) == 0 && !MPROC__LOAD(&q->careful)) return n;
     int error; /* `careful`: with get_lock held a message may be on its way from the pipe to `back` */
     mproc__queue_get_lock(q, fd, mproc__grace(0), &error);
     if (error != 0) return n; /* its holder is stopped: nearly right */
-    n = mproc__queue_frames(q, fd);
-    size_t marks = MPROC__LOAD(&q->marks);
-    n = n > marks ? n - marks : 0;
-    for (const mproc__message *m = q->back; m != NULL; m = m->next) n++;
+    n = mproc__queue_messages(q, fd);
     mproc__mutex_unlock(&q->get_lock);
     return n;
 }
@@ -5224,6 +5230,7 @@ MPROC__FN void mproc__supervisor_end(mproc_pool *pool) {
 /* All workers have left. The last may have died in the middle of a task that a close had overtaken: then
    there are to be others for the rest of it. */
 MPROC__FN void mproc__supervisor_leave(mproc__supervisor *s) {
+    mproc__ready_prune(s->pool); /* what was taken back again is nothing to run */
     bool more = s->crowded || mproc__ready_peek(s->pool) != 0;
     if (MPROC__LOAD(&s->pool->why) != 0 || !more) mproc__supervisor_end(s->pool);
     MPROC__STORE(&s->pool->quit, 0);
@@ -5820,7 +5827,7 @@ MPROC__FN int mproc__future_end(mproc_future *f, void *result, double timeout, b
     if (!mproc__deadline(timeout, &deadline) || !mproc__future_enter(f, &before)) return MPROC_EINVAL;
     mproc_pool *pool = f->pool;
     int error = mproc__future_await(f, deadline);
-    mproc__future_look(f);
+    if (error == 0) mproc__future_look(f); /* else the caller is not told, though it may be done by now */
     if (error == 0 && get) error = mproc__item_take(f, 0, result, mproc__future_error(f));
     mproc__future_leave(pool, before);
     return error;
@@ -7068,11 +7075,7 @@ MPROC__FN void mproc__dump_queue(FILE *out, const mproc_queue *q) {
     bool own = MPROC__LOAD(&slot->serial) == port.serial;
     snprintf(path, sizeof path, "/proc/%u/fd/%d", (unsigned)port.holder, port.fd[0]);
     int fd = own ? MPROC__LOAD(&slot->fd[0]) : mproc__port_open(&port, path, 0);
-    size_t n = mproc__queue_frames(q, fd), marks = MPROC__LOAD(&q->marks);
-    n = n > marks ? n - marks : 0;
-    for (mproc__message *m = MPROC__LOAD(&q->back); m != NULL; m = MPROC__LOAD(&m->next), n++)
-        if (mproc__message_of(mproc__message_data(m)) != m) break;
-    if (fd >= 0) fprintf(out, " %zu messages", n);
+    if (fd >= 0) fprintf(out, " %zu messages", mproc__queue_messages(q, fd));
     if (!own) mproc__close(&fd);
     if (q->closed) fputs(", closed", out);
 }

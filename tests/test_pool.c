@@ -689,6 +689,26 @@ START_TEST(a_future_of_a_process_that_has_ended) {
 }
 END_TEST
 
+/* Who was told that the time is up does not know that the task is done by now: its end is still news. */
+static int take_a_moment(const void *arg, void *result) {
+    for (double end = now() + 1e-5; now() < end;) continue;
+    return square(arg, result);
+}
+START_TEST(a_timeout_tells_nobody_of_the_end) {
+    mproc_pool *pool = pool_of(1);
+    for (int i = 0; i < 3000; i++) {
+        mproc_future *future = begin(pool, take_a_moment, 3, sizeof(int));
+        int error;
+        while ((error = mproc_future_wait(future, 0)) == MPROC_ETIMEDOUT)
+            ck_assert_uint_eq(GET(future->told), 0);
+        ck_assert_int_eq(error, 0);
+        ck_assert_uint_eq(GET(future->told), 1);
+        ck_assert_int_eq(mproc_future_free(future), 0);
+    }
+    free_pool(pool);
+}
+END_TEST
+
 /* A call that cancels goes on until the task is done; freed meanwhile, it would cancel the slot's next one.
  */
 static int cancel_call(struct call *call) { return mproc_future_cancel(call->future); }
@@ -1694,6 +1714,30 @@ START_TEST(a_crash_in_what_a_close_overtook) {
     ck_assert_uint_eq(counts.done + counts.crashed, 2);
     ck_assert_int_eq(mproc_future_get(future, NULL, 0), MPROC_ECRASHED);
     ck_assert_int_eq(mproc_future_free(future), 0);
+    free_pool(pool);
+}
+END_TEST
+
+/* What a close overtook and its submitter took back is no reason to start workers once more. */
+START_TEST(a_close_overtook_what_was_taken_back) {
+    int item = 5;
+    new_board();
+    mproc_pool *pool = pool_of(1);
+    EVENTUALLY(is_idle(pool));
+    pid_t worker = (pid_t)pool->worker[0].pid;
+    kill(worker, SIGSTOP);
+    EVENTUALLY(process_state(worker) == 'T');
+    ck_assert_int_eq(mproc_pool_close(pool), 0);
+    EVENTUALLY(GET(pool->quit));
+    mproc__job job = mproc__job_of(square, &item, sizeof item, sizeof item);
+    mproc_future *future = mproc__slot_claim(pool);
+    NEED(future);
+    ck_assert_int_eq(mproc__slot_fill(future, &job), 0);
+    ck_assert(mproc__ready_push(pool, future->index, pool->backlog));
+    mproc__slot_free(future);
+    kill(worker, SIGKILL);
+    ck_assert_int_eq(mproc_pool_join(pool, MPROC_FOREVER), 0);
+    ck_assert_uint_eq(counts_of(pool).respawned, 0);
     free_pool(pool);
 }
 END_TEST
@@ -3618,11 +3662,12 @@ SUITE_MAIN(
     submitters_killed_at_random, tail_left_behind_by_a_killed_submitter,
     positions_outgrow_the_entries_of_the_ring, many_submitters_killed_while_they_wait,
     a_crash_while_the_ring_is_full, a_crash_in_nested_maps_while_the_ring_is_full,
-    a_crash_in_what_a_close_overtook, counts_of_a_task_of_which_the_rest_is_cancelled,
-    submission_from_many_processes_and_threads, a_task_uses_its_own_pool, use_in_a_forked_child,
-    a_process_with_a_pool_of_its_own, a_task_with_a_pool_of_its_own, a_queue_made_after_the_pool,
-    sizes_of_a_pool, a_pool_of_two_hundred, no_room_for_the_processes, no_room_for_a_replacement,
-    nothing_leaks, descriptors_of_others_stay_open_in_workers, pools_that_another_process_frees,
+    a_crash_in_what_a_close_overtook, a_close_overtook_what_was_taken_back, a_timeout_tells_nobody_of_the_end,
+    counts_of_a_task_of_which_the_rest_is_cancelled, submission_from_many_processes_and_threads,
+    a_task_uses_its_own_pool, use_in_a_forked_child, a_process_with_a_pool_of_its_own,
+    a_task_with_a_pool_of_its_own, a_queue_made_after_the_pool, sizes_of_a_pool, a_pool_of_two_hundred,
+    no_room_for_the_processes, no_room_for_a_replacement, nothing_leaks,
+    descriptors_of_others_stay_open_in_workers, pools_that_another_process_frees,
     tasks_see_the_signal_state_of_the_program, waiting_costs_no_processor_time, interrupted_by_signals,
     close_runs_what_was_accepted, close_leaves_a_submission_to_its_submitter, close_races_with_submission,
     no_new_work_after_the_end, terminate_drops_ten_thousand_tasks, terminate_releases_everybody,
